@@ -1,0 +1,2 @@
+//! Placeholder until its room lands.
+fn main() {}

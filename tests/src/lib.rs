@@ -1,0 +1,1 @@
+//! The lab: package repositories, disk images, virtual machines, recorded power cuts.
