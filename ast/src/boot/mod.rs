@@ -1,0 +1,8 @@
+//! The boot state: the block that GRUB reads, where it lives, what this boot is, and what to mount.
+
+pub mod block;
+pub mod booted;
+pub mod choose;
+pub mod medium;
+
+pub use block::{BlockError, BootBlock, Mode, Trial};

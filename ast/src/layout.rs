@@ -1,0 +1,198 @@
+//! The only place that knows names on disk. Everything is a path below the btrfs top level (subvolume 5),
+//! or below `/.snapshots` where that is how it is reached.
+
+use std::path::{Path, PathBuf};
+
+use crate::id::{DeployId, SetId, SnapshotId};
+
+/// Subvolume that holds sets, deployments, working copies and documents; mounted at `/.snapshots`.
+pub const SNAPSHOTS_SUBVOL: &str = "@.snapshots";
+/// Subvolume with GRUB's own files and the menu; its `grub` is seen at `/boot/grub`.
+pub const BOOT_SUBVOL: &str = "@boot";
+/// The shared /var.
+pub const VAR_SUBVOL: &str = "@var";
+/// The shared /home.
+pub const HOME_SUBVOL: &str = "@home";
+/// The shared /root.
+pub const ROOT_HOME_SUBVOL: &str = "@root";
+/// The package cache, seen at `/var/cache/pacman/pkg`.
+pub const CACHE_SUBVOL: &str = "@cache";
+/// Every subvolume that an installed machine has at its top level.
+pub const TOP_SUBVOLS: [&str; 6] =
+    [SNAPSHOTS_SUBVOL, BOOT_SUBVOL, VAR_SUBVOL, HOME_SUBVOL, ROOT_HOME_SUBVOL, CACHE_SUBVOL];
+
+/// Where the snapshots subvolume is seen in a running system.
+pub const SNAPSHOTS_MOUNT: &str = "/.snapshots";
+/// What the initramfs says about this boot.
+pub const BOOTED_RECORD: &str = "/run/ast/booted";
+/// pacman's database inside a root: in the snapshot, so it always matches it.
+pub const PACMAN_DB: &str = "usr/share/ast/db";
+/// Checksums of kernel and initramfs inside a boot subvolume, as `sha256sum` writes them.
+pub const BOOT_SUMS: &str = "ast.sums";
+/// How to start what is in a boot subvolume: an environment block that GRUB reads (see `docs/architecture.md`).
+pub const BOOT_ENV: &str = "ast.env";
+/// Directories that a root must have, because something is mounted on them (S12).
+pub const MOUNT_POINTS: [&str; 13] = [
+    ".snapshots", "boot", "dev", "efi", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "var",
+];
+
+/// First 512-byte sector of copy A of a raw boot block, counted from the start of the btrfs device
+/// (512 KiB: inside the first MiB, which btrfs leaves alone; 512, GRUB's own offset, is avoided).
+pub const RAW_BLOCK_A_SECTOR: u64 = 1024;
+/// The same of copy B (768 KiB: another page than A).
+pub const RAW_BLOCK_B_SECTOR: u64 = 1536;
+/// Copy A on the ESP or the small FAT partition.
+pub const FILE_BLOCK_A: &str = "ast/a/block";
+/// Copy B there: in another directory, so in another directory sector.
+pub const FILE_BLOCK_B: &str = "ast/b/block";
+/// Below [`DOCUMENTS`]: the boot block where GRUB cannot write; the initramfs counts alone.
+pub const LOCAL_BLOCK: &str = "bootblock";
+
+/// Directory of the documents, below the snapshots subvolume.
+pub const DOCUMENTS: &str = "ast";
+/// Directory with what GRUB reads of ours, below `@boot` and below `/boot`.
+pub const GRUB_DIR: &str = "grub/ast";
+
+/// One of the four subvolumes of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// `/` of the snapshot, `/usr` above all.
+    Root,
+    /// `/etc`.
+    Etc,
+    /// What packages put into `/var`.
+    Var,
+    /// `/boot`: kernel, initramfs, sums.
+    Boot,
+}
+
+impl Part {
+    /// The four, in the order in which they are made.
+    pub const ALL: [Self; 4] = [Self::Root, Self::Etc, Self::Var, Self::Boot];
+
+    /// Its name inside a set, a deployment or a working copy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Etc => "etc",
+            Self::Var => "var",
+            Self::Boot => "boot",
+        }
+    }
+
+    /// Where it is mounted in a running system or a working copy.
+    pub const fn mount_point(self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Etc => "/etc",
+            Self::Var => "/var",
+            Self::Boot => "/boot",
+        }
+    }
+}
+
+/// Names below the snapshots subvolume, wherever that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    snapshots: PathBuf,
+}
+
+impl Layout {
+    /// Names below `snapshots`, the directory where `@.snapshots` is seen.
+    pub fn at(snapshots: impl Into<PathBuf>) -> Self {
+        Self { snapshots: snapshots.into() }
+    }
+
+    /// Names of the machine whose root is at `sysroot`: its `/.snapshots`.
+    pub fn of_sysroot(sysroot: &Path) -> Self {
+        Self::at(sysroot.join(".snapshots"))
+    }
+
+    /// Names below a mounted btrfs top level.
+    pub fn of_top_level(top: &Path) -> Self {
+        Self::at(top.join(SNAPSHOTS_SUBVOL))
+    }
+
+    /// Where `@.snapshots` is seen.
+    pub fn snapshots(&self) -> &Path {
+        &self.snapshots
+    }
+
+    /// `sets`.
+    pub fn sets(&self) -> PathBuf {
+        self.snapshots.join("sets")
+    }
+
+    /// `sets/N.G`, a directory with four subvolumes.
+    pub fn set(&self, set: SetId) -> PathBuf {
+        self.sets().join(set.to_string())
+    }
+
+    /// One subvolume of a set.
+    pub fn set_part(&self, set: SetId, part: Part) -> PathBuf {
+        self.set(set).join(part.name())
+    }
+
+    /// `deploy`.
+    pub fn deployments(&self) -> PathBuf {
+        self.snapshots.join("deploy")
+    }
+
+    /// `deploy/D`, a directory with the subvolumes root, etc, etc.base and boot.
+    pub fn deployment(&self, d: DeployId) -> PathBuf {
+        self.deployments().join(d.to_string())
+    }
+
+    /// One subvolume of a deployment (there is no `var`: that is shared).
+    pub fn deployment_part(&self, d: DeployId, part: Part) -> PathBuf {
+        self.deployment(d).join(part.name())
+    }
+
+    /// `/etc` as it was when the deployment was made: the base of every merge.
+    pub fn deployment_etc_base(&self, d: DeployId) -> PathBuf {
+        self.deployment(d).join("etc.base")
+    }
+
+    /// What deployment `d` was made from: a small document written once.
+    pub fn deployment_record(&self, d: DeployId) -> PathBuf {
+        self.deployment(d).join("deployment.json")
+    }
+
+    /// `work`, whose content is garbage by its name.
+    pub fn work(&self) -> PathBuf {
+        self.snapshots.join("work")
+    }
+
+    /// The documents.
+    pub fn documents(&self) -> PathBuf {
+        self.snapshots.join(DOCUMENTS)
+    }
+
+    /// One document by its file name.
+    pub fn document(&self, name: &str) -> PathBuf {
+        self.documents().join(name)
+    }
+
+    /// The link that the README promises for one part of the current set of `n`: `rootfs/snapshot-N`, `etc/etc-N` …
+    pub fn link(&self, n: SnapshotId, part: Part) -> PathBuf {
+        match part {
+            Part::Root => self.snapshots.join(format!("rootfs/snapshot-{n}")),
+            other => self.snapshots.join(format!("{0}/{0}-{n}", other.name())),
+        }
+    }
+
+    /// Where that link points, relative to its own directory.
+    pub fn link_target(set: SetId, part: Part) -> PathBuf {
+        PathBuf::from(format!("../sets/{set}/{}", part.name()))
+    }
+}
+
+/// Path that GRUB and `subvol=` use for one part of a deployment, from the top level.
+pub fn deployment_from_top(d: DeployId, part: Part) -> String {
+    format!("/{SNAPSHOTS_SUBVOL}/deploy/{d}/{}", part.name())
+}
+
+/// The same for a part of a set.
+pub fn set_from_top(set: SetId, part: Part) -> String {
+    format!("/{SNAPSHOTS_SUBVOL}/sets/{set}/{}", part.name())
+}
