@@ -18,3 +18,35 @@ pub mod cmdline;
 pub mod id;
 pub mod layout;
 pub mod sys;
+
+#[cfg(feature = "host")]
+pub mod config;
+#[cfg(feature = "host")]
+pub mod deploy;
+#[cfg(feature = "host")]
+pub mod etc;
+#[cfg(feature = "host")]
+pub mod exec;
+#[cfg(feature = "host")]
+pub mod grub;
+#[cfg(feature = "host")]
+pub mod health;
+#[cfg(feature = "host")]
+pub mod install;
+#[cfg(feature = "host")]
+pub mod pacman;
+#[cfg(feature = "host")]
+pub mod plan;
+#[cfg(feature = "host")]
+pub mod store;
+#[cfg(feature = "host")]
+pub mod tree;
+#[cfg(feature = "host")]
+pub mod verify;
+#[cfg(feature = "host")]
+pub mod volumes;
+#[cfg(feature = "host")]
+pub mod work;
+
+#[cfg(feature = "cli")]
+pub mod cli;
