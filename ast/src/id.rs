@@ -15,14 +15,8 @@ pub struct ParseIdError {
 
 /// The digits of `text` as a number: no sign, no leading zero, no white space, at most ten digits.
 fn digits(text: &str, wanted: &'static str) -> Result<u32, ParseIdError> {
-    let plain = !text.is_empty()
-        && text.len() <= 10
-        && text.bytes().all(|b| b.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
-    plain
-        .then(|| text.parse().ok())
-        .flatten()
-        .ok_or_else(|| ParseIdError { text: text.chars().take(40).collect(), wanted })
+    let plain = !text.is_empty() && text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok()).flatten().ok_or_else(|| ParseIdError { text: text.chars().take(40).collect(), wanted })
 }
 
 macro_rules! id {
@@ -92,10 +86,7 @@ impl FromStr for SetId {
         const WANTED: &str = "a set (snapshot.generation, as 4.1)";
         let bad = || ParseIdError { text: text.chars().take(40).collect(), wanted: WANTED };
         let (snapshot, generation) = text.split_once('.').ok_or_else(bad)?;
-        Ok(Self {
-            snapshot: snapshot.parse().map_err(|_| bad())?,
-            generation: generation.parse().map_err(|_| bad())?,
-        })
+        Ok(Self { snapshot: snapshot.parse().map_err(|_| bad())?, generation: generation.parse().map_err(|_| bad())? })
     }
 }
 

@@ -18,8 +18,7 @@ pub const ROOT_HOME_SUBVOL: &str = "@root";
 /// The package cache, seen at `/var/cache/pacman/pkg`.
 pub const CACHE_SUBVOL: &str = "@cache";
 /// Every subvolume that an installed machine has at its top level.
-pub const TOP_SUBVOLS: [&str; 6] =
-    [SNAPSHOTS_SUBVOL, BOOT_SUBVOL, VAR_SUBVOL, HOME_SUBVOL, ROOT_HOME_SUBVOL, CACHE_SUBVOL];
+pub const TOP_SUBVOLS: [&str; 6] = [SNAPSHOTS_SUBVOL, BOOT_SUBVOL, VAR_SUBVOL, HOME_SUBVOL, ROOT_HOME_SUBVOL, CACHE_SUBVOL];
 
 /// Where the snapshots subvolume is seen in a running system.
 pub const SNAPSHOTS_MOUNT: &str = "/.snapshots";
@@ -32,9 +31,7 @@ pub const BOOT_SUMS: &str = "ast.sums";
 /// How to start what is in a boot subvolume: an environment block that GRUB reads (see `docs/architecture.md`).
 pub const BOOT_ENV: &str = "ast.env";
 /// Directories that a root must have, because something is mounted on them (S12).
-pub const MOUNT_POINTS: [&str; 13] = [
-    ".snapshots", "boot", "dev", "efi", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "var",
-];
+pub const MOUNT_POINTS: [&str; 13] = [".snapshots", "boot", "dev", "efi", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
 
 /// First 512-byte sector of copy A of a raw boot block, counted from the start of the btrfs device
 /// (512 KiB: inside the first MiB, which btrfs leaves alone; 512, GRUB's own offset, is avoided).

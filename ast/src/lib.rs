@@ -3,7 +3,7 @@
 //! The walk of a snapshot, from an owner's wish to a running root:
 //!
 //! ```text
-//!  tree ── work ── pacman ── seal ── commit ── deploy ──┬── boot block ── GRUB ── initramfs ── / 
+//!  tree ── work ── pacman ── seal ── commit ── deploy ──┬── boot block ── GRUB ── initramfs ── /
 //!  (what   (a      (what     (four   (tree.json (a set    │   (512 bytes,   (counts, (chooses,
 //!  exists) copy)   changes)  read-    renamed)  cloned)   │    A and B)      hashes)  mounts)
 //!                            only                         │                              │

@@ -100,8 +100,7 @@ pub enum BlockError {
 }
 
 /// The names of ours, in the order in which they are written, without `ast_v` (first) and `ast_end` (last).
-const KEYS: [&str; 8] =
-    ["ast_good", "ast_prev", "ast_try", "ast_mode", "ast_tries", "ast_arm", "ast_starts", "ast_cap"];
+const KEYS: [&str; 8] = ["ast_good", "ast_prev", "ast_try", "ast_mode", "ast_tries", "ast_arm", "ast_starts", "ast_cap"];
 
 impl BootBlock {
     /// A block of a machine that boots `good` and tries nothing.
@@ -114,9 +113,7 @@ impl BootBlock {
     /// Refuses: whatever GRUB's script would refuse too, by the same patterns, so that GRUB, initramfs and host agree on A or B.
     pub fn parse(bytes: &[u8]) -> Result<Self, BlockError> {
         let pairs = parse_env(bytes, Some(BLOCK_SIZE))?;
-        let find = |key: &'static str| {
-            pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).ok_or(BlockError::Missing(key))
-        };
+        let find = |key: &'static str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).ok_or(BlockError::Missing(key));
         for (key, wanted) in [("ast_v", "1"), ("ast_end", "1")] {
             if find(key)? != "1" {
                 return Err(bad(key, find(key)?, wanted));

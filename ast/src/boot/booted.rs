@@ -1,1 +1,115 @@
-//! Lands next.
+//! `/run/ast/booted`: what the initramfs says about this boot, as `key=value` lines.
+
+use std::fmt;
+
+use crate::cmdline::{BlockPlace, Why};
+use crate::id::{ArmId, DeployId, SetId};
+
+/// What was booted, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Booted {
+    /// The deployment, unless a set was booted.
+    pub d: Option<DeployId>,
+    /// The set: the one booted by hand, or the one that the deployment was cloned from.
+    pub set: Option<SetId>,
+    /// Why GRUB started it.
+    pub why: Option<Why>,
+    /// Id of the arming that was current.
+    pub arm: Option<ArmId>,
+    /// Tries left of the trial.
+    pub left: Option<u8>,
+    /// Whether GRUB could write.
+    pub env: Option<bool>,
+    /// What should have been mounted, when it was another.
+    pub wanted: Option<String>,
+    /// Why that could not be.
+    pub reason: Option<String>,
+    /// Whether /etc ends with this boot.
+    pub volatile: bool,
+    /// Where the boot block is.
+    pub block: Option<BlockPlace>,
+}
+
+impl Booted {
+    /// The record in these lines. Unknown keys and malformed values are passed over: an older ast reads a newer record.
+    pub fn parse(text: &str) -> Self {
+        let mut record = Self::default();
+        for (key, value) in text.lines().filter_map(|l| l.split_once('=')) {
+            match key {
+                "d" => record.d = value.parse().ok(),
+                "set" => record.set = value.parse().ok(),
+                "why" => record.why = Why::from_word(value),
+                "arm" => record.arm = value.parse().ok(),
+                "left" => record.left = value.parse().ok(),
+                "env" => {
+                    record.env = match value {
+                        "ok" => Some(true),
+                        "fail" => Some(false),
+                        _ => None,
+                    }
+                }
+                "wanted" => record.wanted = Some(value.to_owned()),
+                "reason" => record.reason = Some(value.to_owned()),
+                "volatile" => record.volatile = value == "1",
+                "block" => record.block = crate::cmdline::Cmdline::parse(&format!("ast.block={value}")).block,
+                _ => {}
+            }
+        }
+        record
+    }
+
+    /// Whether this boot is one of a trial that may be promoted.
+    pub fn on_trial(&self) -> bool {
+        self.why == Some(Why::Trial) && self.wanted.is_none() && !self.volatile && self.d.is_some()
+    }
+}
+
+impl fmt::Display for Booted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |key: &str, value: Option<String>| match value {
+            // A value stays on its line, whatever it says.
+            Some(value) => writeln!(f, "{key}={}", value.replace(['\n', '\r'], " ")),
+            None => Ok(()),
+        };
+        line("d", self.d.map(|d| d.to_string()))?;
+        line("set", self.set.map(|s| s.to_string()))?;
+        line("why", self.why.map(|w| w.word().to_owned()))?;
+        line("arm", self.arm.map(|a| a.to_string()))?;
+        line("left", self.left.map(|l| l.to_string()))?;
+        line("env", self.env.map(|ok| if ok { "ok" } else { "fail" }.to_owned()))?;
+        line("wanted", self.wanted.clone())?;
+        line("reason", self.reason.clone())?;
+        line("volatile", self.volatile.then(|| "1".to_owned()))?;
+        line(
+            "block",
+            self.block.as_ref().map(|b| match b {
+                BlockPlace::Raw => "raw".to_owned(),
+                BlockPlace::Local => "local".to_owned(),
+                BlockPlace::Files(uuid) => format!("files:{uuid}"),
+            }),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back() {
+        let record = Booted {
+            d: Some(DeployId::new(7)),
+            set: "3.2".parse().ok(),
+            why: Some(Why::Trial),
+            arm: Some(ArmId::new(4)),
+            left: Some(2),
+            env: Some(true),
+            wanted: Some("d8".into()),
+            reason: Some("no modules\nfor 6.1".into()),
+            volatile: true,
+            block: Some(BlockPlace::Files("ABCD-1234".into())),
+        };
+        let back = Booted::parse(&format!("later=1\n{record}"));
+        assert_eq!(back, Booted { reason: Some("no modules for 6.1".into()), ..record });
+    }
+}

@@ -1,0 +1,304 @@
+//! btrfs by its ioctls. Source of numbers and structures: Linux `include/uapi/linux/btrfs.h` and `fiemap.h`.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use super::{At, Result, SysError, device::format_uuid};
+
+/// Inode number of the root directory of every subvolume.
+const SUBVOLUME_INODE: u64 = 256;
+/// `BTRFS_SUBVOL_RDONLY`.
+const READ_ONLY: u64 = 1 << 1;
+/// `BTRFS_ROOT_REF_KEY`: an item that names a subvolume inside another.
+const ROOT_REF: u32 = 156;
+/// `FIEMAP_EXTENT_ENCODED`: compressed or encrypted.
+const EXTENT_ENCODED: u32 = 0x8;
+
+const fn request(direction: u32, kind: u8, number: u8, size: usize) -> libc::c_ulong {
+    ((direction as libc::c_ulong) << 30) | ((size as libc::c_ulong) << 16) | ((kind as libc::c_ulong) << 8) | number as libc::c_ulong
+}
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+const MAGIC: u8 = 0x94;
+
+/// `struct btrfs_ioctl_vol_args_v2`, with a name.
+#[repr(C)]
+struct VolArgs2 {
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct VolArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+struct InoLookup {
+    treeid: u64,
+    objectid: u64,
+    name: [u8; 4080],
+}
+
+/// `struct btrfs_ioctl_search_args`.
+#[repr(C)]
+struct Search {
+    tree_id: u64,
+    min_objectid: u64,
+    max_objectid: u64,
+    min_offset: u64,
+    max_offset: u64,
+    min_transid: u64,
+    max_transid: u64,
+    min_type: u32,
+    max_type: u32,
+    nr_items: u32,
+    unused: [u32; 9],
+    buf: [u8; 3992],
+}
+
+/// `struct fiemap` with room for some extents.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [FiemapExtent; 64],
+}
+
+/// `struct fiemap_extent`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FiemapExtent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved: [u64; 2],
+    flags: u32,
+    reserved2: [u32; 3],
+}
+
+fn call<T>(file: &File, number: libc::c_ulong, argument: &mut T) -> std::io::Result<()> {
+    // SAFETY: every caller pairs a request number with the structure whose size is encoded in that number, so the kernel
+    // reads and writes inside `argument`, which is borrowed mutably for the whole call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), number, std::ptr::from_mut(argument)) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether a new snapshot can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Never again, until its flag is cleared.
+    ReadOnly,
+    /// By whoever the modes allow.
+    Writable,
+}
+
+fn split(path: &Path, action: &'static str) -> Result<(File, [u8; 4040])> {
+    let invalid = |text: &'static str| SysError {
+        action,
+        path: path.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, text),
+    };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Err(invalid("it has no name")) };
+    let mut buffer = [0; 4040];
+    // 255 is what btrfs allows for one name.
+    if name.len() > 255 {
+        return Err(invalid("its name is longer than 255 bytes"));
+    }
+    buffer.iter_mut().zip(name.as_bytes()).for_each(|(to, from)| *to = *from);
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    Ok((File::open(dir).at(action, dir)?, buffer))
+}
+
+/// There is an empty subvolume at `path`.
+pub fn create_subvolume(path: &Path) -> Result<()> {
+    const ACTION: &str = "create the subvolume";
+    let (dir, name) = split(path, ACTION)?;
+    let mut args = VolArgs2 { fd: 0, transid: 0, flags: 0, unused: [0; 4], name };
+    call(&dir, request(WRITE, MAGIC, 24, 4096), &mut args).at(ACTION, path)
+}
+
+/// `to` is a new subvolume with the content of the subvolume `from`; nested subvolumes are empty directories in it.
+///
+/// If interrupted: `to` is whole or absent, once the filesystem has committed.
+pub fn snapshot(from: &Path, to: &Path, access: Access) -> Result<()> {
+    const ACTION: &str = "make the snapshot";
+    let source = File::open(from).at(ACTION, from)?;
+    let (dir, name) = split(to, ACTION)?;
+    let flags = match access {
+        Access::ReadOnly => READ_ONLY,
+        Access::Writable => 0,
+    };
+    let mut args = VolArgs2 { fd: i64::from(source.as_raw_fd()), transid: 0, flags, unused: [0; 4], name };
+    call(&dir, request(WRITE, MAGIC, 23, 4096), &mut args).at(ACTION, to)
+}
+
+/// There is no subvolume at `path`; its space comes back in the background.
+///
+/// Refuses (kernel): one that still holds nested subvolumes, or is the filesystem's default. **Not** one that is mounted: the caller asks.
+pub fn delete_subvolume(path: &Path) -> Result<()> {
+    const ACTION: &str = "delete the subvolume";
+    let (dir, name) = split(path, ACTION)?;
+    let mut args = VolArgs { fd: 0, name: [0; 4088] };
+    args.name.iter_mut().zip(name).for_each(|(to, from)| *to = from);
+    call(&dir, request(WRITE, MAGIC, 15, 4096), &mut args).at(ACTION, path)
+}
+
+/// Whether `path` is the root of a subvolume of a btrfs.
+pub fn is_subvolume(path: &Path) -> bool {
+    let inode = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE);
+    inode && nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::BTRFS_SUPER_MAGIC)
+}
+
+/// The subvolume at `path` is read-only, or writable.
+pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
+    const ACTION: &str = "change the read-only flag of";
+    let file = File::open(path).at(ACTION, path)?;
+    let mut flags: u64 = 0;
+    call(&file, request(READ, MAGIC, 25, 8), &mut flags).at(ACTION, path)?;
+    let mut wanted = if read_only { flags | READ_ONLY } else { flags & !READ_ONLY };
+    if wanted == flags {
+        return Ok(());
+    }
+    call(&file, request(WRITE, MAGIC, 26, 8), &mut wanted).at(ACTION, path)
+}
+
+/// Whether the subvolume at `path` is read-only.
+pub fn is_read_only(path: &Path) -> Result<bool> {
+    const ACTION: &str = "read the flags of";
+    let mut flags: u64 = 0;
+    call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 25, 8), &mut flags).at(ACTION, path)?;
+    Ok(flags & READ_ONLY != 0)
+}
+
+/// Id of the subvolume that holds `path`.
+pub fn subvolume_id(path: &Path) -> Result<u64> {
+    const ACTION: &str = "look up the subvolume of";
+    let mut args = InoLookup { treeid: 0, objectid: SUBVOLUME_INODE, name: [0; 4080] };
+    call(&File::open(path).at(ACTION, path)?, request(READ | WRITE, MAGIC, 18, 4096), &mut args).at(ACTION, path)?;
+    Ok(args.treeid)
+}
+
+/// UUID of the btrfs that holds `path`, as `blkid` writes it.
+pub fn filesystem_uuid(path: &Path) -> Result<String> {
+    const ACTION: &str = "read the filesystem's UUID at";
+    let mut info = [0u8; 1024];
+    call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 31, 1024), &mut info).at(ACTION, path)?;
+    info.get(16..32).and_then(format_uuid).ok_or_else(|| SysError {
+        action: ACTION,
+        path: path.to_owned(),
+        source: std::io::ErrorKind::InvalidData.into(),
+    })
+}
+
+/// Subvolumes directly inside the subvolume at `path`, as paths below it. Needs root.
+pub fn nested_subvolumes(path: &Path) -> Result<Vec<PathBuf>> {
+    const ACTION: &str = "list the subvolumes inside";
+    let file = File::open(path).at(ACTION, path)?;
+    let id = subvolume_id(path)?;
+    let mut found = Vec::new();
+    let mut from = 0;
+    loop {
+        let mut search = Search {
+            tree_id: 1,
+            min_objectid: id,
+            max_objectid: id,
+            min_offset: from,
+            max_offset: u64::MAX,
+            min_transid: 0,
+            max_transid: u64::MAX,
+            min_type: ROOT_REF,
+            max_type: ROOT_REF,
+            nr_items: 4096,
+            unused: [0; 9],
+            buf: [0; 3992],
+        };
+        call(&file, request(READ | WRITE, MAGIC, 17, 4096), &mut search).at(ACTION, path)?;
+        if search.nr_items == 0 {
+            return Ok(found);
+        }
+        let mut rest = search.buf.as_slice();
+        for _ in 0..search.nr_items {
+            let Some((offset, dir, name, after)) = root_ref(rest) else { break };
+            let mut lookup = InoLookup { treeid: id, objectid: dir, name: [0; 4080] };
+            call(&file, request(READ | WRITE, MAGIC, 18, 4096), &mut lookup).at(ACTION, path)?;
+            let prefix = lookup.name.split(|b| *b == 0).next().unwrap_or_default();
+            found.push(path.join(std::ffi::OsStr::from_bytes(prefix)).join(std::ffi::OsStr::from_bytes(name)));
+            from = offset.saturating_add(1);
+            rest = after;
+        }
+    }
+}
+
+/// One found item: its offset (the child's id), the directory and the name of the child, and what comes after it.
+fn root_ref(bytes: &[u8]) -> Option<(u64, u64, &[u8], &[u8])> {
+    let number = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let length = usize::try_from(bytes.get(28..32).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)?).ok()?;
+    let offset = bytes.get(16..24).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes)?;
+    let name_length = usize::from(bytes.get(48..50).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes)?);
+    Some((offset, number(32)?, bytes.get(50..50 + name_length)?, bytes.get(32 + length..)?))
+}
+
+/// Files made below `dir` from now on are stored without compression, whatever the mount says (`compress-force` excepted).
+pub fn set_uncompressed(dir: &Path) -> Result<()> {
+    const ACTION: &str = "switch compression off for";
+    let invalid = |_| SysError { action: ACTION, path: dir.to_owned(), source: std::io::ErrorKind::InvalidInput.into() };
+    let path = CString::new(dir.as_os_str().as_bytes()).map_err(invalid)?;
+    // SAFETY: three pointers to memory that lives through the call, with the length of the value beside it.
+    let result = unsafe { libc::setxattr(path.as_ptr(), c"btrfs.compression".as_ptr(), c"none".as_ptr().cast(), 4, 0) };
+    if result < 0 { Err(std::io::Error::last_os_error()).at(ACTION, dir) } else { Ok(()) }
+}
+
+/// Whether no extent of `file` is compressed (by FIEMAP, after writing out what is in memory): GRUB then hashes it in a second.
+pub fn is_stored_plain(file: &Path) -> Result<bool> {
+    const ACTION: &str = "map the extents of";
+    let open = File::open(file).at(ACTION, file)?;
+    let blank = FiemapExtent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, reserved2: [0; 3] };
+    let mut start = 0;
+    loop {
+        let mut map = Fiemap { start, length: u64::MAX - start, flags: 1, mapped: 0, count: 64, reserved: 0, extents: [blank; 64] };
+        // The size in the number is that of the header alone; the kernel writes at most `count` extents behind it.
+        call(&open, request(READ | WRITE, b'f', 11, 32), &mut map).at(ACTION, file)?;
+        let mapped = usize::try_from(map.mapped).unwrap_or(0).min(64);
+        let extents = map.extents.get(..mapped).unwrap_or_default();
+        if extents.iter().any(|e| e.flags & EXTENT_ENCODED != 0) {
+            return Ok(false);
+        }
+        match extents.last() {
+            // FIEMAP_EXTENT_LAST
+            Some(last) if last.flags & 1 == 0 => start = last.logical + last.length,
+            _ => return Ok(true),
+        }
+    }
+}
+
+/// The running transaction of the filesystem that holds `path` is committed.
+pub fn commit(path: &Path) -> Result<()> {
+    const ACTION: &str = "commit the filesystem of";
+    let file = File::open(path).at(ACTION, path)?;
+    let mut nothing = 0u64;
+    call(&file, request(0, MAGIC, 8, 0), &mut nothing).at(ACTION, path)
+}
+
+/// Mounted-filesystem totals of the filesystem that holds `path`: bytes in all, bytes available.
+pub fn space(path: &Path) -> Result<(u64, u64)> {
+    let info = nix::sys::statvfs::statvfs(path).at("read the free space of", path)?;
+    Ok((info.blocks() * info.fragment_size(), info.blocks_available() * info.fragment_size()))
+}

@@ -1,0 +1,219 @@
+//! Files that survive a power cut: replaced whole, or overwritten in place within one sector.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::{At, Result, SysError};
+
+/// Largest document or menu that is read whole, in bytes: what no sane machine reaches, and no memory is hurt by.
+const MAX_READ: u64 = 64 << 20;
+
+/// `path` holds exactly `bytes`, now and after a power cut.
+///
+/// If interrupted: `path` is as before, and a file named `.NAME.tmp` may be left; the next replace overwrites it.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let tmp = beside(path, ".", ".tmp")?;
+    write_synced(&tmp, bytes)?;
+    fs_rename(&tmp, path)?;
+    fsync_dir(parent(path)?)
+}
+
+/// The same, and what was there before is kept as `NAME.old`.
+///
+/// If interrupted: `path` is whole, old or new; `NAME.old` is whole.
+pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(old) = read_if_exists(path)? {
+        replace(&old_copy(path)?, &old)?;
+    }
+    replace(path, bytes)
+}
+
+/// Name of the older copy that [`replace_keeping_old`] keeps.
+pub fn old_copy(path: &Path) -> Result<PathBuf> {
+    beside(path, "", ".old")
+}
+
+/// The bytes at `offset` of `path` are `bytes`, and the device has them. The file is neither created, truncated nor extended.
+///
+/// If interrupted: one sector of 512 bytes is old or new.
+/// Refuses: a file that ends before the last byte.
+pub fn write_in_place(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    const ACTION: &str = "overwrite in place";
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_DSYNC | nix::libc::O_CLOEXEC).open(path).at(ACTION, path)?;
+    // A read of the whole range proves that it lies inside: a device has no length in its metadata.
+    let mut there = vec![0; bytes.len()];
+    file.read_exact_at(&mut there, offset).at(ACTION, path)?;
+    file.write_all_at(bytes, offset).at(ACTION, path)?;
+    file.sync_data().at(ACTION, path)
+}
+
+/// `length` bytes at `offset` of `path`.
+pub fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    File::open(path).and_then(|f| f.read_exact_at(&mut bytes, offset)).at("read", path)?;
+    Ok(bytes)
+}
+
+/// What is in `path`.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|f| f.take(MAX_READ).read_to_end(&mut bytes)).at("read", path)?;
+    Ok(bytes)
+}
+
+/// What is in `path`; `None` when there is no such file.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A new line is at the end of `path`, on disk.
+///
+/// If interrupted: a part of the line may be there.
+pub fn append_line(path: &Path, line: &str) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).at("append to", path)?;
+    file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).at("append to", path)
+}
+
+/// Everything written to the filesystem of `path` is in its committed tree, where GRUB reads it too (S4).
+pub fn syncfs(path: &Path) -> Result<()> {
+    let file = File::open(path).at("sync the filesystem of", path)?;
+    nix::unistd::syncfs(&file).at("sync the filesystem of", path)
+}
+
+/// The names in `dir` are on disk.
+pub fn fsync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)
+}
+
+/// `link` is a symbolic link to `target`, whatever link was there before.
+///
+/// Refuses: to replace anything but a symbolic link.
+pub fn symlink_replace(target: &Path, link: &Path) -> Result<()> {
+    const ACTION: &str = "replace the link";
+    match fs::symlink_metadata(link) {
+        Ok(meta) if !meta.file_type().is_symlink() => {
+            let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it is not a symbolic link");
+            return Err(SysError { action: ACTION, path: link.to_owned(), source });
+        }
+        Ok(_) if fs::read_link(link).is_ok_and(|t| t == target) => return Ok(()),
+        _ => {}
+    }
+    let tmp = beside(link, ".", ".tmp")?;
+    remove_if_exists(&tmp)?;
+    symlink(target, &tmp).at(ACTION, &tmp)?;
+    fs_rename(&tmp, link)
+}
+
+/// `dir` and the directories above it exist.
+pub fn make_dirs(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).at("make the directory", dir)
+}
+
+/// There is no file or link `path` (a directory is refused).
+pub fn remove_if_exists(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// `to` is what `from` was; both are in one directory, which the caller syncs.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs_rename(from, to)
+}
+
+/// Names in `dir`, sorted. Empty when there is no such directory.
+pub fn names(dir: &Path) -> Result<Vec<OsString>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).at("list", dir),
+    };
+    let mut names = entries.map(|e| e.map(|e| e.file_name())).collect::<std::io::Result<Vec<_>>>().at("list", dir)?;
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    Ok(names)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    const ACTION: &str = "write";
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .at(ACTION, path)?;
+    file.write_all(bytes).and_then(|()| file.sync_data()).at(ACTION, path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the room that owns it; the callers above sync the directory")]
+fn fs_rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).at("rename to", to)
+}
+
+fn parent(path: &Path) -> Result<&Path> {
+    match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(dir) => Ok(dir),
+        None => Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)).at("find the directory of", path),
+    }
+}
+
+fn beside(path: &Path, before: &str, after: &str) -> Result<PathBuf> {
+    let dir = parent(path)?;
+    let Some(name) = path.file_name() else {
+        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)).at("find the name of", path);
+    };
+    let mut full = OsString::from(before);
+    full.push(name);
+    full.push(after);
+    Ok(dir.join(full))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s3_a_replaced_file_keeps_one_older_copy() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("tree.json");
+        replace_keeping_old(&path, b"1").expect("first");
+        replace_keeping_old(&path, b"2").expect("second");
+        assert_eq!((read(&path).expect("new"), read(&old_copy(&path).expect("name")).expect("old")), (b"2".to_vec(), b"1".to_vec()));
+        assert_eq!(names(dir.path()).expect("names"), ["tree.json", "tree.json.old"]);
+    }
+
+    #[test]
+    fn in_place_never_extends() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("block");
+        replace(&path, &[0; 512]).expect("made");
+        write_in_place(&path, 0, &[7; 512]).expect("inside");
+        assert!(write_in_place(&path, 1, &[7; 512]).is_err());
+        assert!(write_in_place(&dir.path().join("none"), 0, &[7; 512]).is_err());
+        assert_eq!(read(&path).expect("read"), [7; 512]);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_anything_else_refused() {
+        let dir = tempfile::tempdir().expect("dir");
+        let link = dir.path().join("snapshot-1");
+        symlink_replace(Path::new("a"), &link).expect("new");
+        symlink_replace(Path::new("b"), &link).expect("again");
+        assert_eq!(fs::read_link(&link).expect("link"), Path::new("b"));
+        let plain = dir.path().join("plain");
+        replace(&plain, b"x").expect("file");
+        assert!(symlink_replace(Path::new("b"), &plain).is_err());
+    }
+}

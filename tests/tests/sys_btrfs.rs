@@ -1,0 +1,78 @@
+//! The btrfs calls against a real filesystem on a loop device (root).
+#![allow(clippy::disallowed_methods)]
+
+use std::path::Path;
+use std::process::Command;
+
+use ast::sys::{btrfs, btrfs::Access, device, file, mount::Mounted, mount::MsFlags};
+
+fn sh(line: &str) -> String {
+    let out = Command::new("sh").args(["-ec", line]).output().expect("sh");
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+struct Loop(String);
+impl Drop for Loop {
+    fn drop(&mut self) {
+        drop(Command::new("losetup").args(["-d", &self.0]).status());
+    }
+}
+
+fn with_btrfs(options: &str, work: impl FnOnce(&Path, &str)) {
+    let dir = tempfile::tempdir().expect("dir");
+    let image = dir.path().join("image");
+    sh(&format!("truncate -s 200M {0} && mkfs.btrfs -q {0}", image.display()));
+    let device = Loop(sh(&format!("losetup -f --show {}", image.display())));
+    let at = dir.path().join("m");
+    std::fs::create_dir(&at).expect("mount point");
+    let mounted = Mounted::new(&device.0, &at, "btrfs", MsFlags::empty(), options).expect("mounted");
+    work(&at, &device.0);
+    mounted.unmount().expect("unmounted");
+}
+
+#[test]
+fn subvolumes_are_made_copied_listed_and_deleted() {
+    with_btrfs("subvolid=5", |top, device| {
+        let (a, b) = (top.join("a"), top.join("b"));
+        btrfs::create_subvolume(&a).expect("made");
+        file::replace(&a.join("f"), b"1").expect("written");
+        btrfs::snapshot(&a, &b, Access::ReadOnly).expect("copied");
+        assert!(btrfs::is_subvolume(&b) && btrfs::is_read_only(&b).expect("flag") && !btrfs::is_subvolume(top.join("none").as_path()));
+        assert!(file::replace(&b.join("f"), b"2").is_err(), "a read-only snapshot was written");
+        btrfs::set_read_only(&b, false).expect("opened");
+        file::replace(&b.join("f"), b"2").expect("written");
+        std::fs::create_dir(a.join("dir")).expect("dir");
+        btrfs::create_subvolume(&a.join("dir/nested")).expect("nested");
+        btrfs::create_subvolume(&a.join("other")).expect("nested");
+        let mut nested = btrfs::nested_subvolumes(&a).expect("listed");
+        nested.sort();
+        assert_eq!(nested, [a.join("dir/nested"), a.join("other")]);
+        assert!(btrfs::delete_subvolume(&a).is_err(), "one with nested subvolumes was deleted");
+        for path in nested.into_iter().chain([a.clone(), b]) {
+            btrfs::delete_subvolume(&path).expect("deleted");
+        }
+        assert!(!a.exists());
+        file::syncfs(top).expect("syncfs");
+        btrfs::commit(top).expect("commit");
+        let uuid = sh(&format!("blkid -o value -s UUID {device}"));
+        assert_eq!(btrfs::filesystem_uuid(top).expect("uuid"), uuid);
+        assert_eq!(device::find_by_uuid(&uuid).expect("scan").as_deref(), Some(Path::new(device)));
+        assert!(btrfs::subvolume_id(top).expect("id") == 5);
+    });
+}
+
+#[test]
+fn boot_files_are_stored_plain_when_asked_for() {
+    with_btrfs("subvolid=5,compress=zstd", |top, _| {
+        for (name, plain) in [("plain", true), ("packed", false)] {
+            let subvolume = top.join(name);
+            btrfs::create_subvolume(&subvolume).expect("made");
+            if plain {
+                btrfs::set_uncompressed(&subvolume).expect("property");
+            }
+            file::replace(&subvolume.join("kernel"), &b"easy to compress ".repeat(100_000)).expect("written");
+            assert_eq!(btrfs::is_stored_plain(&subvolume.join("kernel")).expect("map"), plain, "{name}");
+        }
+    });
+}
