@@ -210,12 +210,7 @@ impl Tree {
 
     /// A new node below `parent` (a tree of its own with `None`), in memory only. Its number is above every number that the tree ever
     /// gave and above `highest_seen`, the highest that the caller found on disk (S6).
-    pub fn add(
-        &mut self,
-        parent: Option<SnapshotId>,
-        label: Label,
-        highest_seen: Option<SnapshotId>,
-    ) -> Result<SnapshotId, TreeError> {
+    pub fn add(&mut self, parent: Option<SnapshotId>, label: Label, highest_seen: Option<SnapshotId>) -> Result<SnapshotId, TreeError> {
         if let Some(parent) = parent {
             self.get(parent)?;
         }

@@ -138,9 +138,7 @@ type Model = BTreeMap<u32, Option<u32>>;
 
 fn model_below(model: &Model, top: u32) -> BTreeSet<u32> {
     let mut below = BTreeSet::from([top]);
-    while let Some((id, _)) =
-        model.iter().find(|(id, parent)| !below.contains(id) && parent.is_some_and(|p| below.contains(&p)))
-    {
+    while let Some((id, _)) = model.iter().find(|(id, parent)| !below.contains(id) && parent.is_some_and(|p| below.contains(&p))) {
         below.insert(*id);
     }
     below
