@@ -7,6 +7,8 @@ pub mod device;
 pub mod file;
 pub mod lock;
 pub mod mount;
+#[cfg(feature = "host")]
+pub mod namespace;
 
 use std::path::{Path, PathBuf};
 
