@@ -1,1 +1,4 @@
-//! Lands next.
+//! The machine's state on disk.
+pub mod document;
+pub mod history;
+pub mod machine;

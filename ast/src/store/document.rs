@@ -1,0 +1,184 @@
+//! Documents: JSON with a version, a checksum and one older copy. Any body that serde can carry.
+//!
+//! Format, as `docs/architecture.md` has it: `{"version":1,"min_reader":1,"min_writer":1,"sha256":"…","body":{…}}`, where the sum is
+//! that of the compact JSON of the body. A program reads what says `min_reader` up to its own version, and writes over what says
+//! `min_writer` up to its own version; anything newer it leaves alone (S13).
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::sys::{SysError, file};
+
+/// The version of documents that this program writes. Every document has the same: they are changed together.
+pub const VERSION: u32 = 1;
+
+/// Why there is no document to be had, or none may be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// There is none, and no older copy.
+    #[error("{} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// Reading or writing failed; what is on disk may be whole.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// What is on disk is no document of ours, and the older copy is not either.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In which way.
+        why: Damage,
+    },
+    /// A newer ast wrote it, in a way this one cannot read.
+    #[error("{} needs a newer ast: it can be read from version {needs} on, and this is {VERSION}", path.display())]
+    NewerToRead {
+        /// The file.
+        path: PathBuf,
+        /// `min_reader` of the file.
+        needs: u32,
+    },
+    /// A newer ast wrote it, and this one would lose something by writing it (exit code 5).
+    #[error("{} is left alone: it can be written from version {needs} on, and this is {VERSION}", path.display())]
+    NewerToWrite {
+        /// The file.
+        path: PathBuf,
+        /// `min_writer` of the file.
+        needs: u32,
+    },
+    /// The body cannot be written as JSON.
+    #[error("{} cannot be written", path.display())]
+    Body {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// What is wrong with the bytes of a document.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// Not JSON, or not our envelope, or a body of another shape.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// The body is not what was written.
+    #[error("its checksum does not match")]
+    Sum,
+    /// The file is gone while its older copy is there.
+    #[error("it is gone, only its older copy is there")]
+    Gone,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    min_reader: u32,
+    min_writer: u32,
+    sha256: String,
+    body: Value,
+}
+
+/// A document as it was found.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// What it says.
+    pub body: T,
+    /// Why the older copy was taken, when it was. Nothing may be deleted on its word.
+    pub damage: Option<DocumentError>,
+    /// Whether this program may write over it.
+    pub writable: bool,
+}
+
+/// The document at `path`; its older copy, with the reason, when it is damaged or gone.
+///
+/// Refuses: what only a newer ast can read, even if the older copy could be read.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError> {
+    let damage = match load_one(path) {
+        Ok(loaded) => return Ok(loaded),
+        Err(damage @ DocumentError::Damaged { .. }) => damage,
+        Err(DocumentError::Missing(path)) => DocumentError::Damaged { path, why: Damage::Gone },
+        Err(other) => return Err(other),
+    };
+    match load_one(&file::old_copy(path)?) {
+        Ok(older) => Ok(Loaded { damage: Some(damage), ..older }),
+        Err(DocumentError::Missing(_)) => Err(match damage {
+            DocumentError::Damaged { path, why: Damage::Gone } => DocumentError::Missing(path),
+            other => other,
+        }),
+        Err(DocumentError::Damaged { .. }) => Err(damage),
+        Err(other) => Err(other),
+    }
+}
+
+/// The document at `path`; `None` when there never was one.
+pub fn load_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<Loaded<T>>, DocumentError> {
+    match load(path) {
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(DocumentError::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn load_one<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError> {
+    let bytes = file::read_if_exists(path)?.ok_or_else(|| DocumentError::Missing(path.to_owned()))?;
+    let damaged = |why: Damage| DocumentError::Damaged { path: path.to_owned(), why };
+    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|e| damaged(e.into()))?;
+    if sum(&envelope.body) != envelope.sha256 {
+        return Err(damaged(Damage::Sum));
+    }
+    if envelope.min_reader > VERSION {
+        return Err(DocumentError::NewerToRead { path: path.to_owned(), needs: envelope.min_reader });
+    }
+    let body = serde_json::from_value(envelope.body).map_err(|e| damaged(e.into()))?;
+    Ok(Loaded { body, damage: None, writable: envelope.min_writer <= VERSION })
+}
+
+/// The document at `path` says `body`, and its older copy what it said before.
+///
+/// If interrupted: it is whole, old or new.
+/// Refuses: to write over what a newer ast wrote in a way that this one would spoil.
+pub fn save<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
+    may_write(path)?;
+    let bytes = encode(path, body)?;
+    match load_one::<Value>(path) {
+        // A damaged one must not push out the good older copy.
+        Err(DocumentError::Damaged { .. }) => file::replace(path, &bytes)?,
+        _ => file::replace_keeping_old(path, &bytes)?,
+    }
+    Ok(())
+}
+
+/// The bytes of a document with this body.
+pub fn encode<T: Serialize>(path: &Path, body: &T) -> Result<Vec<u8>, DocumentError> {
+    let to_error = |source| DocumentError::Body { path: path.to_owned(), source };
+    let body = serde_json::to_value(body).map_err(to_error)?;
+    let envelope = Envelope { version: VERSION, min_reader: 1, min_writer: 1, sha256: sum(&body), body };
+    let mut bytes = serde_json::to_vec_pretty(&envelope).map_err(to_error)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Fails if a newer ast wrote the document at `path` in a way that this one would spoil. A damaged or missing one may be written.
+pub fn may_write(path: &Path) -> Result<(), DocumentError> {
+    #[derive(Deserialize)]
+    struct Writer {
+        min_writer: u32,
+    }
+    // Looks at nothing but the one number, so that it is found in envelopes of any later shape.
+    let needs = file::read_if_exists(path)?
+        .and_then(|bytes| serde_json::from_slice::<Writer>(&bytes).ok())
+        .map_or(0, |writer| writer.min_writer);
+    if needs > VERSION { Err(DocumentError::NewerToWrite { path: path.to_owned(), needs }) } else { Ok(()) }
+}
+
+fn sum(body: &Value) -> String {
+    Sha256::digest(body.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;
