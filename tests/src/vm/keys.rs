@@ -1,0 +1,175 @@
+//! Keys, and choosing entries of the boot loader's menu by what the screen shows.
+use super::{Vm, VmError, console::NoResult, patience, watch::line_regex};
+use std::time::{Duration, Instant};
+
+/// How long a menu may take to repaint after a key.
+const REPAINT: Duration = Duration::from_secs(2);
+/// A menu of a thousand snapshots is a mistake of the test.
+const MOST_ENTRIES: usize = 1000;
+
+/// A key of the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Key {
+    Up,
+    Down,
+    Left,
+    Right,
+    Home,
+    End,
+    PageUp,
+    PageDown,
+    Enter,
+    Escape,
+    Backspace,
+    /// With Control: `Ctrl('x')` boots an edited entry.
+    Ctrl(char),
+    /// Any other.
+    Char(char),
+}
+
+impl Key {
+    /// What a terminal sends for it.
+    pub fn serial(self) -> String {
+        match self {
+            Key::Up => "\x1b[A".into(),
+            Key::Down => "\x1b[B".into(),
+            Key::Right => "\x1b[C".into(),
+            Key::Left => "\x1b[D".into(),
+            Key::Home => "\x1b[H".into(),
+            Key::End => "\x1b[F".into(),
+            Key::PageUp => "\x1b[5~".into(),
+            Key::PageDown => "\x1b[6~".into(),
+            Key::Enter => "\r".into(),
+            Key::Escape => "\x1b".into(),
+            Key::Backspace => "\x7f".into(),
+            Key::Ctrl(c) => char::from((c.to_ascii_lowercase() as u8) & 0x1f).to_string(),
+            Key::Char(c) => c.to_string(),
+        }
+    }
+
+    /// The emulator's name for it on a real keyboard; letters and digits only among characters.
+    fn qcode(self) -> String {
+        match self {
+            Key::Up => "up".into(),
+            Key::Down => "down".into(),
+            Key::Right => "right".into(),
+            Key::Left => "left".into(),
+            Key::Home => "home".into(),
+            Key::End => "end".into(),
+            Key::PageUp => "pgup".into(),
+            Key::PageDown => "pgdn".into(),
+            Key::Enter => "ret".into(),
+            Key::Escape => "esc".into(),
+            Key::Backspace => "backspace".into(),
+            Key::Char(' ') => "spc".into(),
+            Key::Ctrl(c) | Key::Char(c) => c.to_ascii_lowercase().to_string(),
+        }
+    }
+}
+
+impl Vm {
+    /// Presses keys on the serial terminal, one after the other.
+    pub fn send_keys(&mut self, keys: &[Key]) -> Result<(), VmError> {
+        keys.iter().try_for_each(|key| self.send(&key.serial()))
+    }
+
+    /// Presses a key of the machine's own keyboard, through the monitor.
+    pub fn press(&mut self, key: Key) -> Result<(), VmError> {
+        self.monitor_key(&key.qcode())
+    }
+
+    /// What an 80×24 terminal shows now, without trailing spaces.
+    pub fn screen(&self) -> Vec<String> {
+        let state = self.console.state();
+        let (_, width) = state.screen.screen().size();
+        state
+            .screen
+            .screen()
+            .rows(0, width.get())
+            .map(|row| row.trim_end().to_owned())
+            .collect()
+    }
+
+    /// The highlighted entry of the menu on the screen, if a menu is shown.
+    pub fn highlighted(&self) -> Option<String> {
+        highlighted(self.console.state().screen.screen())
+    }
+
+    /// Waits for a menu, moves down to the first entry that matches `pattern` (around the end once) and returns its title, without starting it.
+    /// The first key pressed stops the menu's countdown.
+    pub fn menu_select(&mut self, pattern: &str, time: Duration) -> Result<String, VmError> {
+        let wanted = line_regex(pattern)?;
+        let first = self
+            .console
+            .wait(patience(time), |state| highlighted(state.screen.screen()));
+        let mut current = match first {
+            Ok(title) => title,
+            Err(NoResult::Timeout) => return Err(self.timeout("menu", time)),
+            Err(NoResult::Closed) => {
+                return Err(VmError::Ended {
+                    what: "menu".into(),
+                    tail: self.console.tail(),
+                });
+            }
+        };
+        // Any key stops the countdown, which runs while we look.
+        self.send_keys(&[Key::Home])?;
+        let settle = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < settle {
+            std::thread::sleep(Duration::from_millis(20));
+            current = self.highlighted().unwrap_or(current);
+        }
+        let mut seen = vec![current.clone()];
+        for _ in 0..MOST_ENTRIES {
+            if wanted.is_match(current.as_bytes()) {
+                return Ok(current);
+            }
+            self.send_keys(&[Key::Down])?;
+            let before = current.clone();
+            let moved = self.console.wait(patience(REPAINT), |state| {
+                highlighted(state.screen.screen()).filter(|title| *title != before)
+            });
+            match moved {
+                Ok(title) => current = title,
+                // The last entry: GRUB's menu does not wrap.
+                Err(_) => break,
+            }
+            if seen.contains(&current) {
+                break;
+            }
+            seen.push(current.clone());
+        }
+        self.failed = true;
+        Err(VmError::NoEntry {
+            wanted: pattern.into(),
+            seen,
+        })
+    }
+
+    /// As [`Vm::menu_select`], and starts the entry (or opens the submenu). Console text before is consumed.
+    pub fn menu_choose(&mut self, pattern: &str, time: Duration) -> Result<String, VmError> {
+        let title = self.menu_select(pattern, time)?;
+        self.skip();
+        // The old menu stays on the terminal until the next one is painted: do not take it for that.
+        self.console.clear_screen();
+        self.send_keys(&[Key::Enter])?;
+        Ok(title)
+    }
+}
+
+/// GRUB draws a box and highlights one row inside in reverse video, with a `*` before it. (Firmware also uses reverse video, without.)
+fn highlighted(screen: &vt100::Screen) -> Option<String> {
+    let (rows, columns) = screen.size();
+    (0..rows.get()).find_map(|row| {
+        let inverse: String = (0..columns.get())
+            .filter_map(|column| screen.cell(row, column))
+            .filter(|cell| cell.inverse())
+            .map(|cell| cell.contents())
+            .collect();
+        inverse
+            .trim()
+            .strip_prefix('*')
+            .map(|title| title.trim().to_owned())
+    })
+}
