@@ -4,5 +4,6 @@ pub mod block;
 pub mod booted;
 pub mod choose;
 pub mod medium;
+pub mod stage;
 
 pub use block::{BlockError, BootBlock, Mode, Trial};
