@@ -49,6 +49,14 @@ programs! {
     MkfsBtrfs = "mkfs.btrfs",
     /// Makes a FAT filesystem.
     MkfsFat = "mkfs.fat",
+    /// Makes a directory on a FAT filesystem that is not mounted.
+    Mmd = "mmd",
+    /// Lists a directory there.
+    Mdir = "mdir",
+    /// Copies a file to or from there.
+    Mcopy = "mcopy",
+    /// Shows a part of a file as a block device.
+    Losetup = "losetup",
     /// Partitions a disk.
     Sfdisk = "sfdisk",
     /// Talks to the running systemd.

@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read, Write as _};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -65,23 +66,32 @@ pub struct Options<'a> {
     pub cancel: Option<&'a AtomicBool>,
     /// Variables on top of the cleared environment.
     pub env: Vec<(OsString, OsString)>,
+    /// What it reads, in the place of the input that [`Streams`] names.
+    pub input: Option<Vec<u8>>,
 }
 
 impl Options<'_> {
     /// Streams as given, no limit, nothing else.
     pub const fn new(streams: Streams<'_>) -> Options<'_> {
-        Options { streams, timeout: None, cancel: None, env: Vec::new() }
+        Options { streams, timeout: None, cancel: None, env: Vec::new(), input: None }
     }
 
     /// Both streams kept.
     pub const fn capture() -> Self {
-        Self { streams: Streams::Capture, timeout: None, cancel: None, env: Vec::new() }
+        Self { streams: Streams::Capture, timeout: None, cancel: None, env: Vec::new(), input: None }
     }
 
     /// With one more variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// With something to read.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        self.input = Some(bytes.to_owned());
         self
     }
 
@@ -195,7 +205,19 @@ fn build(invocation: &Invocation, options: &Options<'_>) -> Result<Command, Exec
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         }
     }
+    if let Some(bytes) = &options.input {
+        let file = in_memory(bytes).map_err(|source| ExecError::Start { command: invocation.display(), source })?;
+        command.stdin(file);
+    }
     Ok(command)
+}
+
+/// A file of these bytes that has no name, to be read from its beginning: a pipe would need a thread to feed it.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(nix::sys::memfd::memfd_create(c"input", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// A started program, killed if it is dropped before its end was seen.

@@ -1,1 +1,111 @@
-//! Lands next.
+//! A new machine on a disk: partition table, filesystems, the first snapshot and deployment, GRUB, and the proof that GRUB's boot
+//! block can be written and read there.
+//!
+//! ```text
+//! Scheme (table) → Fat, btrfs (disk) → Staging: root/etc/var/boot as one tree (system) → set 0.1, deployment 1, documents (first)
+//!                                                                                     → core image, grub.cfg, block, proof (boot)
+//! ```
+//! Everything takes a file and an offset: a partition of a disk, or a stretch of an image file on a kernel that knows no partitions.
+//! Nothing is mounted where another process sees it, and nothing stays mounted when this one is killed.
+
+pub mod core_image;
+pub mod fat;
+pub mod staging;
+pub mod table;
+pub mod target;
+#[cfg(test)]
+mod tests;
+mod tool;
+
+pub use core_image::{Grub, Terminal};
+pub use table::Boot;
+pub use target::Target;
+
+use std::path::{Path, PathBuf};
+
+use crate::boot::block::BlockError;
+use crate::boot::medium::MediumError;
+use crate::exec::ExecError;
+use crate::sys::SysError;
+
+/// Why a machine could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The disk cannot hold a machine.
+    #[error("{} has {size} bytes; a machine needs at least {needed}", disk.display())]
+    TooSmall {
+        /// The disk.
+        disk: PathBuf,
+        /// Its bytes.
+        size: u64,
+        /// Bytes that would do.
+        needed: u64,
+    },
+    /// An MBR counts sectors in 32 bits.
+    #[error("{} has {size} bytes, and a BIOS partition table reaches 2 TiB", disk.display())]
+    TooBig {
+        /// The disk.
+        disk: PathBuf,
+        /// Its bytes.
+        size: u64,
+    },
+    /// The core image does not fit before what comes next on the disk.
+    #[error("GRUB's core image has {size} bytes, and there is room for {room} before what comes next on the disk")]
+    CoreTooBig {
+        /// Its bytes.
+        size: u64,
+        /// Bytes there are.
+        room: u64,
+    },
+    /// The core image is not laid out as every one was so far.
+    #[error("GRUB's core image says that {len} sectors follow from sector {start}; {rest} from sector 2 were expected")]
+    Blocklist {
+        /// First sector in its list.
+        start: u64,
+        /// Sectors in its list.
+        len: u64,
+        /// Sectors that follow its first.
+        rest: u64,
+    },
+    /// Not the `boot.img` that we know how to change.
+    #[error("{}: not GRUB's boot sector as every release so far had it", .0.display())]
+    BootCode(PathBuf),
+    /// What was written to the place of the boot block does not read back.
+    #[error("copy {which} of the boot block does not read back as it was written: GRUB could not count on this machine")]
+    Proof {
+        /// `A` or `B`.
+        which: char,
+    },
+    /// A file or directory could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread of ours ended without a result.
+    #[error("a thread of the installer ended without a result, which is a bug")]
+    Thread,
+    /// A system call failed.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// A program failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The boot block could not be made or stored.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// The boot block could not be encoded.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+impl InstallError {
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// The result of this room.
+pub type Result<T, E = InstallError> = std::result::Result<T, E>;

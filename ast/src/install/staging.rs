@@ -1,0 +1,150 @@
+//! A root filesystem while it is filled: the subvolumes of a first snapshot, mounted as the one tree that packages expect.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{InstallError, Result};
+use crate::exec::{Ended, Invocation, Isolation, Options, Program, run_isolated};
+use crate::layout::{self, Layout, Part};
+use crate::sys::mount::{self, MsFlags};
+use crate::sys::{self, btrfs, namespace};
+
+/// Name of the working copy below `work`, which is garbage to every later repair.
+const TOKEN: &str = "install";
+/// Directories with another mode than 0755; packages leave the mode of what exists as it is.
+const MODES: [(&str, u32); 4] = [("tmp", 0o1777), ("root", 0o750), ("proc", 0o555), ("sys", 0o555)];
+/// Where the package cache is seen.
+const CACHE: &str = "var/cache/pacman/pkg";
+
+/// Where packages come from.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    /// A `pacman.conf` of the running system; its signatures are checked against the keyring that it names.
+    pub config: PathBuf,
+    /// Directory where packages are kept; `None`: the new machine's own cache.
+    pub cache: Option<PathBuf>,
+    /// Their names.
+    pub names: Vec<String>,
+}
+
+/// The subvolumes of the first snapshot, mounted as one tree in the calling thread's mount namespace.
+#[derive(Debug)]
+pub struct Staging {
+    dir: PathBuf,
+    root: PathBuf,
+}
+
+impl Staging {
+    /// Empty subvolumes in the work directory of the filesystem whose top level is at `top`, mounted at `root`, with `/proc`, `/sys`,
+    /// `/dev`, `/run` and `/tmp` as package scripts expect them. `/root`, `/home` and the package cache are the shared ones already.
+    ///
+    /// If interrupted: garbage in `work`. The mounts end with the thread, which must have a mount namespace of its own.
+    pub fn create(top: &Path, root: &Path) -> Result<Self> {
+        let dir = Layout::of_top_level(top).work().join(TOKEN);
+        sys::file::make_dirs(&dir)?;
+        for part in Part::ALL {
+            btrfs::create_subvolume(&dir.join(part.name()))?;
+        }
+        // GRUB hashes a trial's kernel: from a compressed file that takes a minute.
+        btrfs::set_uncompressed(&dir.join(Part::Boot.name()))?;
+        let this = Self { dir, root: root.to_owned() };
+        mount::bind(&this.part(Part::Root), root)?;
+        for name in layout::MOUNT_POINTS {
+            this.make_dir(name)?;
+        }
+        for part in [Part::Etc, Part::Var, Part::Boot] {
+            mount::bind(&this.part(part), &this.inside(part.name()))?;
+        }
+        this.make_dir(CACHE)?;
+        for (subvolume, path) in [(layout::CACHE_SUBVOL, CACHE), (layout::HOME_SUBVOL, "home"), (layout::ROOT_HOME_SUBVOL, "root")] {
+            mount::bind(&top.join(subvolume), &this.inside(path))?;
+        }
+        set_mode(&this.inside("root"), 0o750)?;
+        let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount::mount("proc", &this.inside("proc"), "proc", plain | MsFlags::MS_NOEXEC, "")?;
+        mount::mount("sysfs", &this.inside("sys"), "sysfs", plain | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY, "")?;
+        mount::bind_recursive(Path::new("/dev"), &this.inside("dev"))?;
+        mount::mount("tmpfs", &this.inside("run"), "tmpfs", plain, "mode=0755")?;
+        mount::mount("tmpfs", &this.inside("tmp"), "tmpfs", plain, "mode=1777")?;
+        Ok(this)
+    }
+
+    /// Where the tree is seen.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// One of its subvolumes in the work directory.
+    pub fn part(&self, part: Part) -> PathBuf {
+        self.dir.join(part.name())
+    }
+
+    /// The directory of its subvolumes.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path of the new machine, here.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn make_dir(&self, name: &str) -> Result<()> {
+        let path = self.inside(name);
+        sys::file::make_dirs(&path)?;
+        set_mode(&path, MODES.iter().find(|(n, _)| *n == name).map_or(0o755, |(_, mode)| *mode))
+    }
+
+    /// The packages and all they depend on are installed, and their database is in the snapshot.
+    pub fn install(&self, packages: &Packages) -> Result<()> {
+        let database = self.inside(layout::PACMAN_DB);
+        sys::file::make_dirs(&database)?;
+        sys::file::make_dirs(&self.inside("var/log"))?;
+        let cache = packages.cache.clone().unwrap_or_else(|| self.inside(CACHE));
+        let log = self.inside("var/log/pacman.log");
+        let paths = [("--root", &self.root), ("--dbpath", &database), ("--config", &packages.config), ("--cachedir", &cache), ("--logfile", &log)];
+        let mut pacman = Invocation::new(Program::Pacman);
+        for (option, path) in paths {
+            pacman = pacman.arg(option).arg(path);
+        }
+        pacman = pacman.args(["--noconfirm", "--noprogressbar", "-Sy"]).args(&packages.names);
+        self.isolated(&pacman, None)?.success().map(drop)?;
+        Ok(())
+    }
+
+    /// pacman on the new machine trusts what its keyring packages say.
+    pub fn make_keyring(&self) -> Result<()> {
+        for words in [["pacman-key", "--init"], ["pacman-key", "--populate"]] {
+            self.run(words).map(drop)?;
+        }
+        Ok(())
+    }
+
+    /// The command has run well with the tree as its root, in namespaces of its own: it leaves no process behind.
+    pub fn run<W: Into<std::ffi::OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<Ended> {
+        Ok(self.isolated(&Invocation::words(words)?, Some(&self.root))?.success()?)
+    }
+
+    fn isolated(&self, invocation: &Invocation, root: Option<&Path>) -> Result<Ended> {
+        // A thread that has left its namespaces can start one command only.
+        let run = || -> Result<Ended> {
+            namespace::unshare()?;
+            mount::make_private()?;
+            if let Some(root) = root {
+                namespace::pivot_root(root)?;
+            }
+            Ok(run_isolated(invocation, Options::capture(), Isolation::Namespaces)?)
+        };
+        std::thread::scope(|scope| scope.spawn(run).join()).map_err(|_| InstallError::Thread)?
+    }
+
+    /// The tree is not mounted any more; its subvolumes stay.
+    pub fn unmount(&self) -> Result<()> {
+        Ok(mount::unmount_lazy(&self.root)?)
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| InstallError::io(path, e))
+}
