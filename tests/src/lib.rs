@@ -5,4 +5,5 @@
 )]
 
 pub mod cut;
+pub mod lab;
 pub mod vm;

@@ -1,0 +1,2 @@
+# The driver of the serial console waits for this.
+PS1='AST# '
