@@ -85,7 +85,8 @@ impl Pool {
         }
         if recipe.rest {
             let named = recipes.wanted(recipe.suite);
-            let rest = |d: &&Locked| !is_kernel(&d.package) && !named.contains(&d.package) && !recipes.ignored(&d.package);
+            let others = |d: &Locked| named.contains(&d.package) && !recipe.debs.contains(&d.package);
+            let rest = |d: &&Locked| !is_kernel(&d.package) && !others(d) && !recipes.ignored(&d.package);
             return Ok(self.suite(recipe.suite).filter(rest).collect());
         }
         let find = |name: &String| {

@@ -7,6 +7,9 @@ use std::process::{Command, Output, Stdio};
 /// How much of a failed program's output goes into the error, in bytes.
 const TAIL: usize = 3000;
 
+/// How much of a command goes into the error, in characters.
+const ARGV: usize = 300;
+
 /// The program has ended with 0; what it wrote to standard output comes back.
 ///
 /// Streams: both captured, input empty.
@@ -38,5 +41,10 @@ pub fn script(dir: &Path, text: &str, args: &[&str]) -> Result<String> {
 fn argv(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|a| a.to_string_lossy().into_owned()));
-    words.join(" ")
+    let mut text = words.join(" ");
+    if let Some((end, _)) = text.char_indices().nth(ARGV) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

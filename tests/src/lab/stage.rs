@@ -24,7 +24,6 @@ echo linux > "$modules/pkgbase"
 find "$modules/kernel" -name '*.ko*' | { grep -Ev "/($1)\.ko(\.xz)?$" || true; } | xargs -r rm -f
 find "$modules/kernel" -type d -empty -delete
 find "$modules/kernel" -name '*.ko.xz' -print0 | xargs -0r -P2 -n16 xz -d
-depmod -b usr -w "$kver" 2>/dev/null || depmod -b usr "$kver"
 "#;
 
 /// What the stage of `recipe` depends on, as a key.
@@ -71,11 +70,11 @@ pub fn fill(recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer, di
         signer.write_keyring(&dir.join("usr/share/pacman/keyrings"))?;
     }
     if recipe.initcpio {
-        script(dir, INITCPIO, &[&initcpio_dir().display().to_string()])?;
+        copy(&initcpio_dir(), dir)?;
     }
     for overlay in recipe.overlays() {
         if overlay.is_dir() {
-            script(dir, r#"tar -C "$1" -c --owner=0 --group=0 --mode=u+w,go+rX . | tar -x --keep-directory-symlink"#, &[&overlay.display().to_string()])?;
+            copy(&overlay, dir)?;
         }
     }
     for (path, target) in &recipe.links {
@@ -96,6 +95,12 @@ pub fn fill(recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer, di
     script(dir, "chown -R 0:0 .; find . -type d -name __pycache__ -prune -exec rm -rf {} +; chmod 755 .", &[]).map(drop)
 }
 
+/// Copies a tree of our sources over `dir`, as root's.
+fn copy(from: &Path, dir: &Path) -> Result<()> {
+    let text = r#"tar -C "$1" -c --owner=0 --group=0 --mode=u+w,go+rX . | tar -x --keep-directory-symlink"#;
+    script(dir, text, &[&from.display().to_string()]).map(drop)
+}
+
 /// Deletes what shell patterns below `dir` match.
 fn remove(dir: &Path, patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
@@ -108,13 +113,3 @@ fn remove(dir: &Path, patterns: &[String]) -> Result<()> {
 fn initcpio_dir() -> PathBuf {
     tests_dir().join("mkinitcpio")
 }
-
-/// Puts the stand-in where Arch's package has the real one.
-const INITCPIO: &str = r#"
-mkdir -p usr/bin usr/lib/initcpio/{hooks,install} etc/mkinitcpio.conf.d
-cp -a "$1/." usr/lib/initcpio/
-mv usr/lib/initcpio/mkinitcpio usr/bin/mkinitcpio
-rm -rf usr/lib/initcpio/{tests,README*}
-if [ -e usr/lib/initcpio/mkinitcpio.conf ]; then mv usr/lib/initcpio/mkinitcpio.conf etc/mkinitcpio.conf; fi
-chmod 755 usr/bin/mkinitcpio
-"#;
