@@ -52,11 +52,11 @@ pub struct Key(Sha256);
 impl Key {
     /// A key of nothing yet; `kind` keeps keys of different things apart.
     pub fn new(kind: &str) -> Self {
-        Self::default().add(kind)
+        Self::default().with(kind)
     }
 
     /// With one more part; lengths are hashed too, so parts cannot run into each other.
-    pub fn add(mut self, part: impl AsRef<[u8]>) -> Self {
+    pub fn with(mut self, part: impl AsRef<[u8]>) -> Self {
         let part = part.as_ref();
         self.0.update((part.len() as u64).to_le_bytes());
         self.0.update(part);
@@ -68,11 +68,11 @@ impl Key {
         for entry in walk(path)? {
             let meta = entry.symlink_metadata().at(&entry)?;
             let name = entry.strip_prefix(path).unwrap_or(&entry);
-            self = self.add(name.as_os_str().as_bytes());
+            self = self.with(name.as_os_str().as_bytes());
             if meta.is_symlink() {
-                self = self.add(fs::read_link(&entry).at(&entry)?.as_os_str().as_bytes());
+                self = self.with(fs::read_link(&entry).at(&entry)?.as_os_str().as_bytes());
             } else if meta.is_file() {
-                self = self.add([u8::from(meta.permissions().mode() & 0o111 != 0)]).add(fs::read(&entry).at(&entry)?);
+                self = self.with([u8::from(meta.permissions().mode() & 0o111 != 0)]).with(fs::read(&entry).at(&entry)?);
             }
         }
         Ok(self)

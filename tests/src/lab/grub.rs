@@ -107,9 +107,9 @@ pub fn build(cache: &Path, suite: Suite) -> Result<Grub> {
     let wanted = ["grub", "lib", "gettext-base", "dmsetup"];
     let is_wanted = |name: &str| wanted.iter().any(|w| name.starts_with(w));
     let debs: Vec<_> = pool.suite(suite.release()).filter(|d| is_wanted(&d.package)).collect();
-    let mut key = Key::new("grub").add(include_str!("grub.rs")).add(include_str!("unpack.rs"));
+    let mut key = Key::new("grub").with(include_str!("grub.rs")).with(include_str!("unpack.rs"));
     for deb in &debs {
-        key = key.add(&deb.sha256);
+        key = key.with(&deb.sha256);
     }
     let dir = cache.join("grub").join(format!("{}-{}", suite.version(), key.name()));
     let dir = once(&dir, |new| {

@@ -57,13 +57,13 @@ pub fn binaries() -> Result<PathBuf> {
 pub fn build(cache: &Path, signer: &Signer) -> Result<Package> {
     let binaries = binaries()?;
     let project = project_dir();
-    let mut key = Key::new("ast").add(include_str!("own.rs"));
+    let mut key = Key::new("ast").with(include_str!("own.rs"));
     for tree in TREES {
         key = key.add_tree(&project.join(tree))?;
     }
     for name in BINARIES {
         let file = binaries.join(name);
-        key = key.add(fs::read(&file).at(&file)?);
+        key = key.with(fs::read(&file).at(&file)?);
     }
     adopt(cache, "ast", key, signer, |dir| make(&project, &binaries, dir))
 }

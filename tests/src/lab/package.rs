@@ -35,7 +35,7 @@ pub struct Package {
 
 /// The package of `recipe` is in the cache, signed.
 pub fn build(cache: &Path, recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer) -> Result<Package> {
-    let key = stage::key(recipe, recipes, pool, signer)?.add(include_str!("package.rs")).name();
+    let key = stage::key(recipe, recipes, pool, signer)?.with(include_str!("package.rs")).name();
     let version = stage::version(recipe, recipes, pool)?;
     let file_name = format!("{}-{version}-x86_64.pkg.tar.zst", recipe.name);
     let dir = once(&cache.join("packages").join(format!("{}-{key}", recipe.id())), |dir| {
@@ -52,7 +52,7 @@ pub fn build(cache: &Path, recipe: &Recipe, recipes: &Recipes, pool: &Pool, sign
 
 /// A package file that something else made is in the cache, signed.
 pub fn adopt(cache: &Path, name: &str, key: Key, signer: &Signer, make: impl FnOnce(&Path) -> Result<()>) -> Result<Package> {
-    let key = key.add(signer.fingerprint()).name();
+    let key = key.with(signer.fingerprint()).name();
     let dir = once(&cache.join("packages").join(format!("{name}-{key}")), |dir| {
         make(dir)?;
         signer.sign(&[made_in(dir, name)?])

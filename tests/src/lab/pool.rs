@@ -166,15 +166,15 @@ fn numbers(name: &str) -> Vec<u64> {
 
 /// The hash of everything that is asked of the suites.
 fn request(recipes: &Recipes) -> String {
-    let mut key = Key::new("request").add(KERNEL_START);
+    let mut key = Key::new("request").with(KERNEL_START);
     for suite in Suite::ALL {
-        key = key.add(suite.name());
+        key = key.with(suite.name());
         for name in recipes.wanted(suite) {
-            key = key.add(name);
+            key = key.with(name);
         }
     }
     for pattern in &recipes.ignore {
-        key = key.add(pattern);
+        key = key.with(pattern);
     }
     key.name()
 }

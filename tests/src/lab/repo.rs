@@ -177,9 +177,9 @@ fn make_packages(cache: &Path, wanted: &[&Recipe], recipes: &Recipes, pool: &Poo
 fn database(cache: &Path, name: &str, v1: &[Package], changed: &[Package], base: Option<&Path>, signer: &Signer) -> Result<PathBuf> {
     let kept = v1.iter().filter(|p| !changed.iter().any(|c| c.name == p.name));
     let all: Vec<&Package> = kept.chain(changed).collect();
-    let mut key = Key::new("repo").add(include_str!("repo.rs")).add(signer.fingerprint());
+    let mut key = Key::new("repo").with(include_str!("repo.rs")).with(signer.fingerprint());
     for package in &all {
-        key = key.add(&package.key);
+        key = key.with(&package.key);
     }
     once(&cache.join("repos").join(format!("{name}-{}", key.name())), |dir| {
         for package in &all {

@@ -29,9 +29,9 @@ find "$modules/kernel" -name '*.ko.xz' -print0 | xargs -0r -P2 -n16 xz -d
 /// What the stage of `recipe` depends on, as a key.
 pub fn key(recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer) -> Result<Key> {
     let text = toml::to_string(recipe).unwrap_or_default();
-    let mut key = Key::new("package").add(text).add(include_str!("stage.rs")).add(include_str!("unpack.rs"));
+    let mut key = Key::new("package").with(text).with(include_str!("stage.rs")).with(include_str!("unpack.rs"));
     for deb in pool.debs_of(recipe, recipes)? {
-        key = key.add(&deb.sha256);
+        key = key.with(&deb.sha256);
     }
     for overlay in recipe.overlays() {
         key = key.add_tree(&overlay)?;
@@ -39,7 +39,7 @@ pub fn key(recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer) -> 
     if recipe.initcpio {
         key = key.add_tree(&initcpio_dir())?;
     }
-    Ok(key.add(signer.fingerprint()))
+    Ok(key.with(signer.fingerprint()))
 }
 
 /// The upstream version of what the package is made from, in pacman's alphabet.
