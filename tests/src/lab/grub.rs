@@ -83,7 +83,7 @@ const WRAP: &str = r#"
 final=$1
 mkdir -p bin
 loader=$(find usr/lib/x86_64-linux-gnu -name 'ld-linux-x86-64.so.2' | head -n1)
-for file in usr/bin/grub-* usr/sbin/grub-*; do
+for file in usr/bin/grub-* usr/lib/grub/i386-pc/grub-bios-setup; do
     name=${file##*/}
     if [ "$(head -c4 "$file" | tail -c3)" = ELF ]; then
         printf '#!/bin/sh\nexec %s --library-path %s/usr/lib/x86_64-linux-gnu %s "$@"\n' \

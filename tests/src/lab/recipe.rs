@@ -88,6 +88,9 @@ impl Recipe {
 pub struct Recipes {
     /// Shell patterns of Debian packages never unpacked.
     pub ignore: Vec<String>,
+    /// Debian packages fetched with their closure and not made into any package, per suite.
+    #[serde(default)]
+    pub extra: BTreeMap<Suite, Vec<String>>,
     /// In the order of the file.
     #[serde(rename = "package")]
     pub packages: Vec<Recipe>,
@@ -115,7 +118,9 @@ impl Recipes {
 
     /// The Debian packages asked of a suite by name.
     pub fn wanted(&self, suite: Suite) -> BTreeSet<String> {
-        self.packages.iter().filter(|p| p.suite == suite).flat_map(|p| p.debs.iter().cloned()).collect()
+        let extra = self.extra.get(&suite).into_iter().flatten();
+        let debs = self.packages.iter().filter(|p| p.suite == suite).flat_map(|p| &p.debs);
+        debs.chain(extra).cloned().collect()
     }
 
     /// Whether a Debian package of the closure is left out.
