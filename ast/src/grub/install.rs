@@ -1,0 +1,126 @@
+//! Puts what GRUB reads in its place: beside the old, older copy first, each by one rename.
+//!
+//! GRUB reads a menu only if it matches its sums, and `good.cfg` only if it is whole, so every state in between these renames
+//! is one that it knows to handle. `grub.cfg` itself is not touched here but by [`write_script`].
+
+use std::path::Path;
+
+use super::env::Baked;
+use super::menu::{self, MenuInput};
+use super::script::{self, ScriptConfig};
+use super::GrubError;
+use crate::sys::file;
+
+/// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; the ones before are `*.prev.cfg`.
+///
+/// If interrupted: GRUB reads the new menu, the one before, or none; nothing that starts by itself depends on it.
+/// Refuses: what our own reader of GRUB's language cannot read back.
+/// The caller commits with `sys::file::syncfs`: GRUB does not see what is only in the log tree.
+pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
+    let (menu_text, snapshots_text) = (menu::menu(input)?, menu::snapshots(input));
+    for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
+        put(grub_dir, name, text)?;
+    }
+    Ok(())
+}
+
+/// `good.cfg` in `grub_dir` names `baked`; the one before is `good.prev.cfg`. In its place already: nothing is written.
+///
+/// If interrupted: the old or the new one is there, whole. The caller commits with `syncfs`.
+pub fn write_good(grub_dir: &Path, baked: &Baked) -> Result<(), GrubError> {
+    let bytes = baked.encode()?;
+    file::make_dirs(grub_dir)?;
+    let path = grub_dir.join("good.cfg");
+    if let Some(old) = file::read_if_exists(&path)? {
+        if old == bytes {
+            return Ok(());
+        }
+        // Only a whole one is worth keeping: else two bad ones would be left after two damages.
+        if Baked::parse(&old).is_ok() {
+            file::replace(&grub_dir.join("good.prev.cfg"), &old)?;
+        }
+    }
+    Ok(file::replace(&path, &bytes)?)
+}
+
+/// The deployments that `good.cfg` and `good.prev.cfg` in `grub_dir` name: they are never deleted (S14).
+pub fn baked_in(grub_dir: &Path) -> Result<Vec<Baked>, GrubError> {
+    let mut all = Vec::new();
+    for name in ["good.cfg", "good.prev.cfg"] {
+        let bytes = file::read_if_exists(&grub_dir.join(name))?;
+        all.extend(bytes.and_then(|bytes| Baked::parse(&bytes).ok()));
+    }
+    Ok(all)
+}
+
+/// `path` (`@boot/grub/grub.cfg`) is the fixed script for this machine.
+///
+/// If interrupted: the old or the new one is there, whole. The caller commits with `syncfs`.
+pub fn write_script(path: &Path, config: &ScriptConfig) -> Result<(), GrubError> {
+    Ok(file::replace(path, script::render(config)?.as_bytes())?)
+}
+
+/// One file and its sums, the pair before it kept as `NAME.prev.*`.
+fn put(dir: &Path, name: &str, text: &str) -> Result<(), GrubError> {
+    file::make_dirs(dir)?;
+    let at = |suffix: &str| dir.join(format!("{name}{suffix}"));
+    let sums_of_old = file::read_if_exists(&at(".sums"))?;
+    if let Some(old) = file::read_if_exists(&at(".cfg"))? {
+        let whole = sums_of_old.is_some_and(|sums| sums == menu::sums(&format!("{name}.cfg"), &old).as_bytes());
+        if whole && old == text.as_bytes() {
+            return Ok(());
+        }
+        if whole {
+            file::replace(&at(".prev.cfg"), &old)?;
+            file::replace(&at(".prev.sums"), menu::sums(&format!("{name}.prev.cfg"), &old).as_bytes())?;
+        }
+    }
+    file::replace(&at(".cfg"), text.as_bytes())?;
+    Ok(file::replace(&at(".sums"), menu::sums(&format!("{name}.cfg"), text.as_bytes()).as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grub::env::BootEnv;
+    use crate::id::DeployId;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn b16_the_menu_before_is_kept_and_a_damaged_one_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut input = MenuInput::default();
+        write_menu(dir.path(), &input).expect("written");
+        assert_eq!(names(dir.path()), ["menu.cfg", "menu.sums", "snapshots.cfg", "snapshots.sums"]);
+        let first = std::fs::read(dir.path().join("menu.cfg")).expect("the menu");
+        input.settings.timeout = 9;
+        write_menu(dir.path(), &input).expect("written");
+        assert_eq!(std::fs::read(dir.path().join("menu.prev.cfg")).expect("the one before"), first);
+        let sums = std::fs::read_to_string(dir.path().join("menu.prev.sums")).expect("its sums");
+        assert_eq!(sums, menu::sums("menu.prev.cfg", &first));
+        crate::sys::file::write_in_place(&dir.path().join("menu.cfg"), 0, b"garbage").expect("damaged");
+        input.settings.timeout = 10;
+        write_menu(dir.path(), &input).expect("written");
+        assert_eq!(std::fs::read(dir.path().join("menu.prev.cfg")).expect("the one before"), first, "the damaged one was kept");
+    }
+
+    #[test]
+    fn s14_the_good_one_before_is_still_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let baked = |d| Baked {
+            good: DeployId::new(d),
+            env: BootEnv::new("vmlinuz-linux", &["initramfs-linux.img".into()], &["quiet".into()], "Arch").expect("fits"),
+        };
+        for d in [4, 5, 5, 6] {
+            write_good(dir.path(), &baked(d)).expect("written");
+        }
+        let named: Vec<u32> = baked_in(dir.path()).expect("read").iter().map(|b| b.good.get()).collect();
+        assert_eq!(named, [6, 5]);
+    }
+}

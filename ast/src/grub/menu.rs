@@ -1,0 +1,360 @@
+//! Writer of what the fixed script adds to its own entries: `menu.cfg` (settings, the submenu, other systems) and
+//! `snapshots.cfg` (one short line per snapshot, read only when its submenu is opened), each with its sums.
+//!
+//! Nothing here decides what starts by itself, and none of it is read unless it matches its sums: a menu that is
+//! damaged costs the menu, never the boot (B16).
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::GrubError;
+use super::defaults::Defaults;
+use crate::id::{SetId, SnapshotId};
+
+/// Characters of a description in a menu line: a serial terminal has 80 columns, and GRUB cuts what is longer.
+const LONGEST_DESCRIPTION: usize = 60;
+/// Seconds of a countdown that an owner did not set.
+pub const DEFAULT_TIMEOUT: u16 = 5;
+/// Seconds at most: `GRUB_TIMEOUT=-1` waits for a key for ever, and there may be nobody to press one.
+const LONGEST_TIMEOUT: u16 = 300;
+
+/// How the countdown looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeoutStyle {
+    /// The menu is shown.
+    #[default]
+    Menu,
+    /// Nothing is shown; ESC opens the menu.
+    Hidden,
+    /// A line counts down; ESC opens the menu.
+    Countdown,
+}
+
+impl TimeoutStyle {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Menu => "menu",
+            Self::Hidden => "hidden",
+            Self::Countdown => "countdown",
+        }
+    }
+}
+
+/// Who may edit entries and start any but the good one and the trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Password {
+    /// Name of the user.
+    pub user: String,
+    /// What `grub-mkpasswd-pbkdf2` printed: `grub.pbkdf2.sha512.…`.
+    pub hash: String,
+}
+
+/// Settings of the menu, from the promoted deployment's `/etc/default/grub`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MenuSettings {
+    /// Seconds; 0 starts at once and looks at no key.
+    pub timeout: u16,
+    /// How the countdown looks.
+    pub style: TimeoutStyle,
+    /// Names of GRUB's input terminals; empty leaves them as they are.
+    pub input: Vec<String>,
+    /// Names of GRUB's output terminals; empty leaves them as they are.
+    pub output: Vec<String>,
+    /// The arguments of GRUB's `serial` command.
+    pub serial: Vec<String>,
+    /// Resolutions for `gfxterm`, as `1024x768,auto`.
+    pub gfxmode: Option<String>,
+    /// Path of a theme below `/boot/grub`.
+    pub theme: Option<String>,
+    /// Locks editing and choosing.
+    pub password: Option<Password>,
+}
+
+impl Default for MenuSettings {
+    fn default() -> Self {
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            style: TimeoutStyle::default(),
+            input: Vec::new(),
+            output: Vec::new(),
+            serial: Vec::new(),
+            gfxmode: None,
+            theme: None,
+            password: None,
+        }
+    }
+}
+
+impl MenuSettings {
+    /// The settings in `/etc/default/grub`: `GRUB_TIMEOUT`, `GRUB_TIMEOUT_STYLE`, `GRUB_TERMINAL`, `GRUB_TERMINAL_INPUT`,
+    /// `GRUB_TERMINAL_OUTPUT`, `GRUB_SERIAL_COMMAND`, `GRUB_GFXMODE`, `GRUB_THEME`, and ours: `AST_GRUB_USER`, `AST_GRUB_PASSWORD`.
+    ///
+    /// Refuses: values that cannot be known or cannot stand in a script, with their line.
+    pub fn from_defaults(defaults: &Defaults) -> Result<Self, GrubError> {
+        let mut settings = Self::default();
+        if let Some(text) = defaults.get("GRUB_TIMEOUT")? {
+            settings.timeout = match text.parse::<i64>() {
+                Ok(seconds) => u16::try_from(seconds).unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT),
+                // grub-mkconfig passes on whatever is there; GRUB reads the digits in front.
+                Err(_) => return Err(defaults.bad("GRUB_TIMEOUT", "a number of seconds").into()),
+            };
+        }
+        settings.style = match defaults.get("GRUB_TIMEOUT_STYLE")? {
+            None | Some("" | "menu") => TimeoutStyle::Menu,
+            Some("hidden") => TimeoutStyle::Hidden,
+            Some("countdown") => TimeoutStyle::Countdown,
+            Some(_) => return Err(defaults.bad("GRUB_TIMEOUT_STYLE", "menu, hidden or countdown").into()),
+        };
+        let words = |key: &'static str| -> Result<Vec<String>, GrubError> {
+            let words = defaults.get(key)?.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            match words.iter().all(|w| is_plain(w)) {
+                true => Ok(words),
+                false => Err(defaults.bad(key, "plain words").into()),
+            }
+        };
+        let both = words("GRUB_TERMINAL")?;
+        let or_both = |one: Vec<String>| if one.is_empty() { both.clone() } else { one };
+        settings.input = or_both(words("GRUB_TERMINAL_INPUT")?);
+        settings.output = or_both(words("GRUB_TERMINAL_OUTPUT")?);
+        // gfxterm is no input; grub-mkconfig makes the same exception.
+        for name in &mut settings.input {
+            if name == "gfxterm" {
+                "console".clone_into(name);
+            }
+        }
+        settings.serial = words("GRUB_SERIAL_COMMAND")?;
+        let path = |key: &'static str| -> Result<Option<String>, GrubError> {
+            match defaults.get(key)?.filter(|v| !v.is_empty()) {
+                Some(value) if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._,+-".contains(&b)) => Ok(Some(value.to_owned())),
+                Some(_) => Err(defaults.bad(key, "letters, digits and / . _ , + -").into()),
+                None => Ok(None),
+            }
+        };
+        settings.gfxmode = path("GRUB_GFXMODE")?;
+        settings.theme = path("GRUB_THEME")?.and_then(|p| p.strip_prefix("/boot/grub/").map(str::to_owned)).filter(|p| !p.contains(".."));
+        if let (Some(user), Some(hash)) = (defaults.get("AST_GRUB_USER")?, defaults.get("AST_GRUB_PASSWORD")?) {
+            let is_hash = hash.starts_with("grub.pbkdf2.sha512.") && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
+            if !is_hash {
+                return Err(defaults.bad("AST_GRUB_PASSWORD", "what grub-mkpasswd-pbkdf2 prints").into());
+            }
+            if user.is_empty() || !user.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return Err(defaults.bad("AST_GRUB_USER", "letters and digits").into());
+            }
+            settings.password = Some(Password { user: user.to_owned(), hash: hash.to_owned() });
+        }
+        Ok(settings)
+    }
+}
+
+/// One snapshot as the menu lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotLine {
+    /// Its current set.
+    pub set: SetId,
+    /// Its description, as a person wrote it.
+    pub description: String,
+    /// Version of its kernel.
+    pub kernel: Option<String>,
+    /// What is to be known about it: `booted`, `default`, `on trial`, `pinned` …
+    pub state: Vec<String>,
+    /// Whether its boot subvolume can be started (`ast.env`, kernel and initramfs are there).
+    pub bootable: bool,
+}
+
+/// Another system, started by its own loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherSystem {
+    /// An EFI program on the filesystem with this UUID.
+    Efi {
+        /// What the menu calls it.
+        title: String,
+        /// UUID (or FAT serial) of its filesystem.
+        fs_uuid: String,
+        /// Path of the program there.
+        path: String,
+    },
+    /// The boot sector of the partition with this UUID.
+    Bios {
+        /// What the menu calls it.
+        title: String,
+        /// UUID (or NTFS or FAT serial) of its filesystem.
+        fs_uuid: String,
+    },
+    /// The setup program of the firmware (EFI only).
+    FirmwareSetup,
+}
+
+/// What the menu is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MenuInput {
+    /// Settings of the promoted deployment.
+    pub settings: MenuSettings,
+    /// Every snapshot, in the order in which it is listed.
+    pub snapshots: Vec<SnapshotLine>,
+    /// Other systems on this machine.
+    pub others: Vec<OtherSystem>,
+}
+
+/// The text of `menu.cfg`.
+///
+/// Refuses: names, hashes, UUIDs and paths that cannot stand in a script. Titles are cleaned, never refused.
+pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
+    let mut text = String::from("# Menu of ast, read by grub.cfg if it matches menu.sums. Written by ast; changes are lost.\n");
+    settings(&mut text, &input.settings)?;
+    if !input.snapshots.is_empty() {
+        text.push_str("submenu 'Snapshots' --id ast-snapshots --class ast {\n  if ast_source snapshots; then set ast_nop=0; else ast_source snapshots.prev; fi\n}\n");
+    }
+    for other in &input.others {
+        entry(&mut text, other)?;
+    }
+    Ok(text)
+}
+
+/// The text of `snapshots.cfg`: one line each, calling a function of the fixed script; the id is `ast-sN`.
+pub fn snapshots(input: &MenuInput) -> String {
+    let mut text = String::new();
+    for line in &input.snapshots {
+        let n = line.set.snapshot;
+        let mut title = format!("{n}  {}", clean(&line.description, LONGEST_DESCRIPTION));
+        if let Some(kernel) = &line.kernel {
+            push(&mut title, format_args!("  {}", clean(kernel, 30)));
+        }
+        let missing = (!line.bootable).then(|| "not bootable".to_owned());
+        let state: Vec<String> = line.state.iter().map(|s| clean(s, 20)).chain(missing).collect();
+        if !state.is_empty() {
+            push(&mut title, format_args!("  ({})", state.join(", ")));
+        }
+        match line.bootable {
+            true => push(&mut text, format_args!("ast_snapshot {n} {} {}\n", line.set, quote(&title))),
+            false => push(&mut text, format_args!("ast_unbootable {n} {}\n", quote(&title))),
+        }
+    }
+    text
+}
+
+/// Id of the entry of a snapshot.
+pub fn snapshot_entry(snapshot: SnapshotId) -> String {
+    format!("ast-s{snapshot}")
+}
+
+/// What `sha256sum` prints for a file of this name and content.
+pub fn sums(name: &str, content: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(content) {
+        push(&mut text, format_args!("{byte:02x}"));
+    }
+    push(&mut text, format_args!("  {name}\n"));
+    text
+}
+
+/// `text` in one line of at most `most` characters: control, format and line characters become spaces, backslashes slashes.
+pub fn clean(text: &str, most: usize) -> String {
+    let plain = |c: char| match c {
+        '\\' => '/',
+        // Directional marks and other invisible characters would let a title lie about what it is.
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let line: String = text.chars().map(plain).collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(most).collect::<String>().trim_end().to_owned()
+}
+
+/// `text` as one word of GRUB's language: in single quotes nothing is special but the quote itself.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn settings(text: &mut String, settings: &MenuSettings) -> Result<(), GrubError> {
+    for word in settings.input.iter().chain(&settings.output).chain(&settings.serial) {
+        if !is_plain(word) {
+            return Err(GrubError::Setting(word.clone(), "the name of a terminal"));
+        }
+    }
+    push(text, format_args!("set timeout={}\nset timeout_style={}\n", settings.timeout.min(LONGEST_TIMEOUT), settings.style.word()));
+    if !settings.serial.is_empty() {
+        push(text, format_args!("insmod serial\nif serial {}; then set ast_nop=0; fi\n", settings.serial.join(" ")));
+    }
+    if let Some(mode) = &settings.gfxmode {
+        push(text, format_args!("set gfxmode={}\n", quote(mode)));
+    }
+    if settings.output.iter().any(|o| o == "gfxterm") {
+        text.push_str("if loadfont unicode; then\n  insmod all_video\n  insmod gfxterm\n  set gfxpayload=keep\nfi\n");
+    }
+    if !settings.input.is_empty() {
+        push(text, format_args!("terminal_input {}\n", settings.input.join(" ")));
+    }
+    if !settings.output.is_empty() {
+        push(text, format_args!("terminal_output {}\n", settings.output.join(" ")));
+    }
+    if let Some(theme) = &settings.theme {
+        let path = format!("\"($ast_root)/@boot/grub\"{}", quote(&format!("/{theme}")));
+        push(text, format_args!("if [ -s {path} ]; then\n  insmod gfxmenu\n  insmod png\n  set theme={path}\n  export theme\nfi\n"));
+    }
+    if let Some(Password { user, hash }) = &settings.password {
+        let plain = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
+        if !plain(user) || user.contains('.') {
+            return Err(GrubError::Setting(user.clone(), "the name of a user"));
+        }
+        if !plain(hash) {
+            return Err(GrubError::Setting(hash.clone(), "the hash of a password"));
+        }
+        push(text, format_args!("insmod password_pbkdf2\nset superusers={user}\nexport superusers\npassword_pbkdf2 {user} {hash}\n"));
+    }
+    Ok(())
+}
+
+fn entry(text: &mut String, other: &OtherSystem) -> Result<(), GrubError> {
+    let found = |uuid: &str| -> Result<String, GrubError> {
+        let plain = (4..=36).contains(&uuid.len()) && uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        match plain {
+            true => Ok(format!("search --no-floppy --fs-uuid --set=ast_other_root {uuid}")),
+            false => Err(GrubError::Uuid(uuid.chars().take(40).collect())),
+        }
+    };
+    // Behind a word of ours no title can be taken for an option.
+    let named = |title: &str| quote(&format!("Other: {}", clean(title, LONGEST_DESCRIPTION)));
+    match other {
+        OtherSystem::Efi { title, fs_uuid, path } => {
+            let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+- ".contains(&b));
+            if !plain {
+                return Err(GrubError::Setting(path.clone(), "the path of an EFI program"));
+            }
+            push(
+                text,
+                format_args!(
+                    "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    if chainloader \"($ast_other_root)\"{}; then boot; fi\n  fi\n}}\n",
+                    named(title), found(fs_uuid)?, quote(path)
+                ),
+            );
+        }
+        OtherSystem::Bios { title, fs_uuid } => push(
+            text,
+            format_args!(
+                "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    set root=\"$ast_other_root\"\n    if chainloader +1; then boot; fi\n  fi\n}}\n",
+                named(title), found(fs_uuid)?
+            ),
+        ),
+        OtherSystem::FirmwareSetup => {
+            text.push_str("if [ \"$grub_platform\" = efi ]; then\n  menuentry 'Firmware setup' --id uefi-firmware --class efi { fwsetup }\nfi\n");
+        }
+    }
+    Ok(())
+}
+
+/// A word that no language between here and GRUB's screen reads as anything but a word.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.,".contains(&b))
+}
+
+/// Writing to a `String` cannot fail; its `Result` is only there for the trait.
+fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
+    if text.write_fmt(what).is_err() {
+        debug_assert!(false, "a string did not take text");
+    }
+}
+
+#[cfg(test)]
+#[path = "menu_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+use super::*;
+use crate::id::Generation;
+
+fn line(n: u32, description: &str, bootable: bool) -> SnapshotLine {
+    SnapshotLine {
+        set: SetId { snapshot: SnapshotId::new(n), generation: Generation::new(2) },
+        description: description.to_owned(),
+        kernel: Some("6.12.9-arch1-1".into()),
+        state: vec!["default".into()],
+        bootable,
+    }
+}
+
+#[test]
+fn b7_every_snapshot_is_one_line_with_a_stable_id() {
+    let input = MenuInput { snapshots: vec![line(4, "kiosk", true), line(5, "no kernel", false)], ..MenuInput::default() };
+    assert_eq!(
+        snapshots(&input),
+        "ast_snapshot 4 4.2 '4  kiosk  6.12.9-arch1-1  (default)'\nast_unbootable 5 '5  no kernel  6.12.9-arch1-1  (default, not bootable)'\n"
+    );
+    assert_eq!(snapshot_entry(SnapshotId::new(4)), "ast-s4");
+}
+
+#[test]
+fn r7_a_hostile_description_stays_inside_its_quotes() {
+    let hostile = "'; reboot; echo '\n}\nmenuentry x { halt }\r$(x) \"${prefix}\" \\' `a` \u{202e}evil";
+    let input = MenuInput { snapshots: vec![line(4, hostile, true)], ..MenuInput::default() };
+    let text = snapshots(&input);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("ast_snapshot 4 4.2 '4  '\\''; reboot; echo '\\'' } menuentry x"), "{text}");
+    assert!(!text.contains('\u{202e}'));
+}
+
+#[test]
+fn settings_come_from_etc_default_grub() {
+    let defaults = Defaults::parse(
+        "GRUB_TIMEOUT=0\nGRUB_TIMEOUT_STYLE=hidden\nGRUB_TERMINAL=\"serial gfxterm\"\nGRUB_SERIAL_COMMAND=\"serial --unit=0\"\nGRUB_THEME=/boot/grub/themes/a/theme.txt\nAST_GRUB_USER=root\nAST_GRUB_PASSWORD=grub.pbkdf2.sha512.10000.AB.CD\n",
+    );
+    let settings = MenuSettings::from_defaults(&defaults).expect("plain settings");
+    assert_eq!(settings.timeout, 0);
+    assert_eq!(settings.style, TimeoutStyle::Hidden);
+    assert_eq!(settings.input, ["serial", "console"]);
+    assert_eq!(settings.output, ["serial", "gfxterm"]);
+    assert_eq!(settings.theme.as_deref(), Some("themes/a/theme.txt"));
+    assert_eq!(settings.password.as_ref().map(|p| p.user.as_str()), Some("root"));
+    for (text, name) in [
+        ("GRUB_TIMEOUT=soon", "GRUB_TIMEOUT"),
+        ("GRUB_TIMEOUT_STYLE=never", "GRUB_TIMEOUT_STYLE"),
+        ("GRUB_TERMINAL='serial; reboot'", "GRUB_TERMINAL"),
+        ("GRUB_TIMEOUT=$(date)", "GRUB_TIMEOUT"),
+        ("GRUB_GFXMODE='a b'", "GRUB_GFXMODE"),
+        ("AST_GRUB_USER='a b'\nAST_GRUB_PASSWORD=grub.pbkdf2.sha512.1", "AST_GRUB_USER"),
+    ] {
+        let error = MenuSettings::from_defaults(&Defaults::parse(text)).expect_err(text).to_string();
+        assert!(error.contains(name) && error.contains("line 1"), "{error}");
+    }
+}
+
+#[test]
+fn c4_no_setting_waits_for_a_key_for_ever() {
+    for (given, taken) in [("-1", 300), ("7", 7), ("99999999", 300)] {
+        let settings = MenuSettings::from_defaults(&Defaults::parse(&format!("GRUB_TIMEOUT={given}"))).expect("a number");
+        assert_eq!(settings.timeout, taken);
+    }
+}
+
+#[test]
+fn what_cannot_stand_in_a_script_is_refused() {
+    let settings = |change: fn(&mut MenuSettings)| {
+        let mut input = MenuInput::default();
+        change(&mut input.settings);
+        menu(&input)
+    };
+    assert!(settings(|s| s.serial = vec!["a;b".into()]).is_err());
+    assert!(settings(|s| s.password = Some(Password { user: "a b".into(), hash: "x".into() })).is_err());
+    assert!(settings(|s| s.password = Some(Password { user: "a".into(), hash: "x;y".into() })).is_err());
+    let efi = |path: &str, uuid: &str| {
+        menu(&MenuInput {
+            others: vec![OtherSystem::Efi { title: "--id=x\n'".into(), fs_uuid: uuid.into(), path: path.into() }],
+            ..MenuInput::default()
+        })
+    };
+    assert!(efi("/EFI/Microsoft/Boot/bootmgfw.efi", "ABCD-1234").is_ok());
+    assert!(efi("/EFI/$(x)", "ABCD-1234").is_err());
+    assert!(efi("/EFI/x.efi", "ABCD; reboot").is_err());
+}
+
+#[test]
+fn sums_are_what_sha256sum_prints() {
+    assert_eq!(sums("x", b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  x\n");
+}
