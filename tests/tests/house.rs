@@ -58,7 +58,8 @@ fn no_forbidden_door_is_open() {
 fn unsafe_lives_in_one_room() {
     for path in rust_files(&source()).into_iter().filter(|p| room_of(p) != "sys") {
         let text = std::fs::read_to_string(&path).expect("text");
-        let words = text.lines().filter(|l| !l.trim_start().starts_with("//")).any(|l| l.contains("unsafe {") || l.contains("unsafe_code)"));
+        let words =
+            text.lines().filter(|l| !l.trim_start().starts_with("//")).any(|l| l.contains("unsafe {") || l.contains("unsafe_code)"));
         assert!(!words, "{} has unsafe code", path.display());
     }
 }
@@ -67,8 +68,20 @@ fn unsafe_lives_in_one_room() {
 #[test]
 fn the_initramfs_links_only_what_is_listed() {
     const LISTED: [&str; 14] = [
-        "ast-initcpio", "ast", "nix", "thiserror", "bitflags", "cfg-if", "libc", "memoffset", "kernlog", "log", "autocfg", "cfg_aliases",
-        "thiserror-impl", "proc-macro2",
+        "ast-initcpio",
+        "ast",
+        "nix",
+        "thiserror",
+        "bitflags",
+        "cfg-if",
+        "libc",
+        "memoffset",
+        "kernlog",
+        "log",
+        "autocfg",
+        "cfg_aliases",
+        "thiserror-impl",
+        "proc-macro2",
     ];
     let out = Command::new(env!("CARGO"))
         .args(["tree", "-p", "ast-initcpio", "-e", "normal,no-proc-macro", "--prefix", "none", "--offline", "-f", "{p}"])

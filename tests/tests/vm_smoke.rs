@@ -1,4 +1,5 @@
 //! The canary of the machine driver: boots a tiny system directly, through GRUB on BIOS and on EFI, talks to it, cuts its power, damages its disk.
+#![allow(clippy::disallowed_methods, reason = "throw-away files")]
 mod common;
 
 use ast_tests::vm::{
@@ -24,34 +25,19 @@ fn commands_in_the_guest() {
     vm.wait_shell(BOOT).unwrap();
 
     let out = vm.run("echo out; echo err >&2; exit 7", SOON).unwrap();
-    assert_eq!(
-        (out.status, out.stdout.as_str(), out.stderr.as_str()),
-        (7, "out\n", "err\n")
-    );
+    assert_eq!((out.status, out.stdout.as_str(), out.stderr.as_str()), (7, "out\n", "err\n"));
     assert_eq!(vm.sh("printf 'no end of line'").unwrap(), "no end of line");
-    assert_eq!(
-        vm.sh("printf '\\033[31mred\\r\\n\\n'").unwrap(),
-        "\x1b[31mred\r\n\n"
-    );
+    assert_eq!(vm.sh("printf '\\033[31mred\\r\\n\\n'").unwrap(), "\x1b[31mred\r\n\n");
     // Longer than a line of the terminal, of the shell's editor, of the kernel's terminal buffer.
     let long = format!("cat <<'E' | wc -c\n{}\nE", "0123456789'\"$`\\ ".repeat(600));
     assert_eq!(vm.sh(&long).unwrap().trim(), (16 * 600 + 1).to_string());
     // The kernel talks into the middle of it.
-    let noise =
-        "i=0; while [ $i -lt 60 ]; do echo noise $i >/dev/kmsg; i=$((i+1)); usleep 4000; done &";
-    vm.sh(&format!("({noise}) 2>/dev/null; dmesg -n 8"))
-        .unwrap();
+    let noise = "i=0; while [ $i -lt 60 ]; do echo noise $i >/dev/kmsg; i=$((i+1)); usleep 4000; done &";
+    vm.sh(&format!("({noise}) 2>/dev/null; dmesg -n 8")).unwrap();
     let numbers: String = (1..=400).map(|n| format!("line {n}\n")).collect();
-    assert_eq!(
-        vm.sh("seq -f 'line %.0f' 400 2>/dev/null || for i in $(seq 400); do echo line $i; done")
-            .unwrap(),
-        numbers
-    );
+    assert_eq!(vm.sh("seq -f 'line %.0f' 400 2>/dev/null || for i in $(seq 400); do echo line $i; done").unwrap(), numbers);
 
-    assert!(matches!(
-        vm.sh("false"),
-        Err(VmError::Guest { status: 1, .. })
-    ));
+    assert!(matches!(vm.sh("false"), Err(VmError::Guest { status: 1, .. })));
     let error = vm.run("echo before; sleep 100", Duration::from_secs(2));
     assert!(matches!(error, Err(VmError::Timeout { .. })), "{error:?}");
     vm.forgive();
@@ -72,28 +58,13 @@ fn power_cut_damage_and_both_firmwares() {
     let mut vm = Vm::start(config.clone()).unwrap();
     let second = vm.menu_select("second", BOOT).unwrap();
     assert_eq!(second, "second one");
-    assert!(
-        matches!(vm.menu_select("no such", SOON), Err(VmError::NoEntry { seen, .. }) if seen == ["first", "second one", "more"])
-    );
+    assert!(matches!(vm.menu_select("no such", SOON), Err(VmError::NoEntry { seen, .. }) if seen == ["first", "second one", "more"]));
     vm.forgive();
     vm.menu_choose("more", SOON).unwrap();
     vm.menu_choose("^deep$", SOON).unwrap();
     vm.wait_shell(BOOT).unwrap();
-    assert!(
-        vm.sh("cat /proc/cmdline")
-            .unwrap()
-            .contains("lab.entry=deep")
-    );
-    let stages = vm
-        .stages(
-            0,
-            &[
-                ("grub", "GNU GRUB"),
-                ("kernel", r"Linux version"),
-                ("shell", r"# "),
-            ],
-        )
-        .unwrap();
+    assert!(vm.sh("cat /proc/cmdline").unwrap().contains("lab.entry=deep"));
+    let stages = vm.stages(0, &[("grub", "GNU GRUB"), ("kernel", r"Linux version"), ("shell", r"# ")]).unwrap();
     assert!(stages.iter().all(|(_, time)| time.is_some()), "{stages:?}");
     eprintln!("BIOS: {stages:?}");
 
@@ -110,54 +81,26 @@ fn power_cut_damage_and_both_firmwares() {
     vm.menu_select("first", BOOT).unwrap();
     vm.send_keys(&[Key::Enter]).unwrap();
     vm.wait_shell(BOOT).unwrap();
-    assert!(
-        vm.sh("cat /proc/cmdline")
-            .unwrap()
-            .contains("lab.entry=first")
-    );
-    vm.sh("head -c 600000 /dev/urandom > /mnt/data/numbers; echo keep > /mnt/data/other; sync")
-        .unwrap();
+    assert!(vm.sh("cat /proc/cmdline").unwrap().contains("lab.entry=first"));
+    vm.sh("head -c 600000 /dev/urandom > /mnt/data/numbers; echo keep > /mnt/data/other; sync").unwrap();
     vm.power_cut();
 
     let offline = Offline::open(&disk).unwrap();
     assert_eq!(offline.scheme(), Scheme::Mbr);
     let mounted = offline.mount(2, "").unwrap();
-    let before = std::fs::metadata(mounted.path("data/numbers"))
-        .unwrap()
-        .len();
+    let before = std::fs::metadata(mounted.path("data/numbers")).unwrap().len();
     mounted.damage("data/numbers", Damage::Truncate).unwrap();
     mounted.unmount().unwrap();
-    offline
-        .fat(1)
-        .unwrap()
-        .write("/note", b"by mtools")
-        .unwrap();
+    offline.fat(1).unwrap().write("/note", b"by mtools").unwrap();
     offline.close().unwrap();
 
     // EFI, and the damage is there.
-    config.firmware = Firmware::Efi {
-        vars: efi_vars(dir.path()).unwrap(),
-    };
+    config.firmware = Firmware::Efi { vars: efi_vars(dir.path()).unwrap() };
     let mut vm = Vm::start(config).unwrap();
     vm.menu_choose("second", BOOT).unwrap();
     vm.wait_shell(BOOT).unwrap();
-    assert_eq!(
-        vm.sh("stat -c %s /mnt/data/numbers; cat /mnt/data/other")
-            .unwrap(),
-        format!("{}\nkeep\n", before / 2)
-    );
-    eprintln!(
-        "EFI: {:?}",
-        vm.stages(
-            0,
-            &[
-                ("grub", "GNU GRUB"),
-                ("kernel", r"Linux version"),
-                ("shell", r"# ")
-            ]
-        )
-        .unwrap()
-    );
+    assert_eq!(vm.sh("stat -c %s /mnt/data/numbers; cat /mnt/data/other").unwrap(), format!("{}\nkeep\n", before / 2));
+    eprintln!("EFI: {:?}", vm.stages(0, &[("grub", "GNU GRUB"), ("kernel", r"Linux version"), ("shell", r"# ")]).unwrap());
     drop(vm);
     let offline = Offline::open(&disk).unwrap();
     assert_eq!(offline.fat(1).unwrap().read("/note").unwrap(), b"by mtools");

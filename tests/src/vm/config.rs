@@ -56,22 +56,12 @@ pub struct Disk {
 impl Disk {
     /// A writable raw image.
     pub fn raw(path: impl Into<PathBuf>) -> Disk {
-        Disk {
-            path: path.into(),
-            format: Format::Raw,
-            read_only: false,
-            cache: "unsafe",
-        }
+        Disk { path: path.into(), format: Format::Raw, read_only: false, cache: "unsafe" }
     }
 
     /// A writable qcow2 image.
     pub fn qcow2(path: impl Into<PathBuf>) -> Disk {
-        Disk {
-            path: path.into(),
-            format: Format::Qcow2,
-            read_only: false,
-            cache: "unsafe",
-        }
+        Disk { path: path.into(), format: Format::Qcow2, read_only: false, cache: "unsafe" }
     }
 }
 
@@ -139,74 +129,31 @@ impl VmConfig {
 
     /// The emulator's arguments, without those for console and monitor.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let mut args: Vec<String> = [
-            "-accel", "tcg", "-machine", "q35", "-cpu", "Nehalem", "-smp", "1", "-m",
-        ]
-        .map(String::from)
-        .into();
+        let mut args: Vec<String> = ["-accel", "tcg", "-machine", "q35", "-cpu", "Nehalem", "-smp", "1", "-m"].map(String::from).into();
         let mut add = |words: &[&str]| args.extend(words.iter().map(ToString::to_string));
-        add(&[
-            &self.mem_mb.to_string(),
-            "-nodefaults",
-            "-display",
-            "none",
-            "-vga",
-            "none",
-            "-no-user-config",
-        ]);
+        add(&[&self.mem_mb.to_string(), "-nodefaults", "-display", "none", "-vga", "none", "-no-user-config"]);
         add(&["-device", "virtio-rng-pci"]);
         if let Firmware::Efi { vars } = &self.firmware {
-            add(&[
-                "-drive",
-                &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
-            ]);
-            add(&[
-                "-drive",
-                &format!(
-                    "if=pflash,unit=1,format=qcow2,cache=unsafe,file={}",
-                    comma(vars)
-                ),
-            ]);
+            add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}")]);
+            add(&["-drive", &format!("if=pflash,unit=1,format=qcow2,cache=unsafe,file={}", comma(vars))]);
         }
         for (index, disk) in self.disks.iter().enumerate() {
             let (path, format, cache) = (comma(&disk.path), disk.format.name(), disk.cache);
             let read_only = if disk.read_only { "on" } else { "off" };
-            add(&[
-                "-drive",
-                &format!(
-                    "if=none,id=disk{index},format={format},cache={cache},readonly={read_only},file={path}"
-                ),
-            ]);
+            add(&["-drive", &format!("if=none,id=disk{index},format={format},cache={cache},readonly={read_only},file={path}")]);
             // A kernel given directly takes the first place in the boot order itself.
-            let order = if self.kernel.is_none() {
-                format!(",bootindex={index}")
-            } else {
-                String::new()
-            };
-            add(&[
-                "-device",
-                &format!("virtio-blk-pci,drive=disk{index}{order}"),
-            ]);
+            let order = if self.kernel.is_none() { format!(",bootindex={index}") } else { String::new() };
+            add(&["-device", &format!("virtio-blk-pci,drive=disk{index}{order}")]);
         }
         if let Some(kernel) = &self.kernel {
-            add(&[
-                "-kernel",
-                &kernel.image.to_string_lossy(),
-                "-append",
-                &kernel.append,
-            ]);
+            add(&["-kernel", &kernel.image.to_string_lossy(), "-append", &kernel.append]);
             if let Some(initrd) = &kernel.initrd {
                 add(&["-initrd", &initrd.to_string_lossy()]);
             }
         }
         if self.net {
             // No option ROM: the firmware would try to boot from the network first.
-            add(&[
-                "-netdev",
-                "user,id=net0",
-                "-device",
-                "virtio-net-pci,netdev=net0,romfile=",
-            ]);
+            add(&["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="]);
         } else {
             add(&["-nic", "none"]);
         }
@@ -233,10 +180,7 @@ fn comma(path: &Path) -> String {
 pub fn efi_vars(dir: &Path) -> Result<PathBuf, VmError> {
     let path = dir.join("efi-vars.qcow2");
     if !path.exists() {
-        tool(
-            "qemu-img",
-            &["convert", "-O", "qcow2", OVMF_VARS, &path.to_string_lossy()],
-        )?;
+        tool("qemu-img", &["convert", "-O", "qcow2", OVMF_VARS, &path.to_string_lossy()])?;
     }
     Ok(path)
 }

@@ -43,9 +43,7 @@ pub(crate) struct State {
 
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console")
-            .field("bytes", &self.state().text.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Console").field("bytes", &self.state().text.len()).finish_non_exhaustive()
     }
 }
 
@@ -69,27 +67,10 @@ pub(crate) enum NoResult {
 
 impl Console {
     /// Reads `output` until it ends, into memory and, with the time of each line, into the file `log`. `echo` copies the log to stderr.
-    pub(crate) fn start(
-        mut output: impl Read + Send + 'static,
-        log: &Path,
-        started: Instant,
-        echo: bool,
-    ) -> Result<Console, VmError> {
-        let mut log_file = Log {
-            file: at(log, File::options().create(true).append(true).open(log))?,
-            echo,
-        };
-        let state = State {
-            text: Vec::new(),
-            marks: Vec::new(),
-            screen: terminal(),
-            closed: false,
-            raw_to_stdout: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            grew: Condvar::new(),
-        });
+    pub(crate) fn start(mut output: impl Read + Send + 'static, log: &Path, started: Instant, echo: bool) -> Result<Console, VmError> {
+        let mut log_file = Log { file: at(log, File::options().create(true).append(true).open(log))?, echo };
+        let state = State { text: Vec::new(), marks: Vec::new(), screen: terminal(), closed: false, raw_to_stdout: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), grew: Condvar::new() });
         let theirs = Arc::clone(&shared);
         std::thread::spawn(move || {
             let mut cleaner = Cleaner::default();
@@ -148,10 +129,7 @@ impl Console {
     /// The last lines, for messages.
     pub fn tail(&self) -> String {
         let text = self.text_from(0);
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
@@ -159,11 +137,7 @@ impl Console {
     pub fn time_of(&self, offset: usize) -> Duration {
         let state = self.state();
         let index = state.marks.partition_point(|(end, _)| *end <= offset);
-        state
-            .marks
-            .get(index)
-            .or(state.marks.last())
-            .map_or(Duration::ZERO, |(_, time)| *time)
+        state.marks.get(index).or(state.marks.last()).map_or(Duration::ZERO, |(_, time)| *time)
     }
 
     /// The terminal is empty again, as after its power was off.
@@ -172,11 +146,7 @@ impl Console {
     }
 
     /// Calls `look` on everything said so far, again whenever more was said, until it returns something.
-    pub(crate) fn wait<T>(
-        &self,
-        patience: Duration,
-        mut look: impl FnMut(&State) -> Option<T>,
-    ) -> Result<T, NoResult> {
+    pub(crate) fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&State) -> Option<T>) -> Result<T, NoResult> {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         loop {
@@ -185,11 +155,7 @@ impl Console {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if state.closed || left.is_zero() {
-                return Err(if state.closed {
-                    NoResult::Closed
-                } else {
-                    NoResult::Timeout
-                });
+                return Err(if state.closed { NoResult::Closed } else { NoResult::Timeout });
             }
             state = match self.shared.grew.wait_timeout(state, left) {
                 Ok((guard, _)) => guard,
@@ -210,9 +176,7 @@ fn terminal() -> vt100::Parser {
 
 /// A poisoned lock only says that another thread failed; its text is still what the guest said.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 struct Log {

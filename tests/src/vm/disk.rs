@@ -29,31 +29,15 @@ pub fn overlay(base: &Path, dir: &Path) -> Result<PathBuf, VmError> {
 /// A raw, sparse image beside `image` with the same bytes as the disk it shows.
 pub fn export_raw(image: &Path) -> Result<PathBuf, VmError> {
     let path = new_path(image, image.parent().unwrap_or(Path::new(".")), "raw");
-    let args: [OsString; 5] = [
-        "convert".into(),
-        "-Oraw".into(),
-        "--".into(),
-        image.into(),
-        path.clone().into(),
-    ];
+    let args: [OsString; 5] = ["convert".into(), "-Oraw".into(), "--".into(), image.into(), path.clone().into()];
     tool("qemu-img", &args)?;
     Ok(path)
 }
 
 /// A copy of an image file itself, sparse, sharing blocks where the file system can: an overlay with the machine states stored in it.
 pub fn copy(image: &Path, dir: &Path) -> Result<PathBuf, VmError> {
-    let path = new_path(
-        image,
-        dir,
-        image.extension().and_then(|e| e.to_str()).unwrap_or("img"),
-    );
-    let args: [OsString; 5] = [
-        "--sparse=always".into(),
-        "--reflink=auto".into(),
-        "--".into(),
-        image.into(),
-        path.clone().into(),
-    ];
+    let path = new_path(image, dir, image.extension().and_then(|e| e.to_str()).unwrap_or("img"));
+    let args: [OsString; 5] = ["--sparse=always".into(), "--reflink=auto".into(), "--".into(), image.into(), path.clone().into()];
     tool("cp", &args)?;
     Ok(path)
 }
@@ -71,9 +55,5 @@ fn new_path(image: &Path, dir: &Path, extension: &str) -> PathBuf {
     let stem = image.file_stem().unwrap_or_default().to_string_lossy();
     // One name for one process and call: overlays of overlays do not collide and their names do not grow.
     let stem = stem.split("--").next().unwrap_or_default();
-    dir.join(format!(
-        "{stem}--{}-{}.{extension}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    ))
+    dir.join(format!("{stem}--{}-{}.{extension}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
 }

@@ -31,9 +31,7 @@ pub enum VmError {
         stderr: String,
     },
     /// This thread already drives a machine: a second one would wait for the first for ever.
-    #[error(
-        "this thread already drives a machine ({0}): drop it, or end it, before starting another"
-    )]
+    #[error("this thread already drives a machine ({0}): drop it, or end it, before starting another")]
     AlreadyRunning(String),
     /// Something awaited did not come in time.
     #[error("no {what} within {secs:.0} s; console ends:\n{tail}")]
@@ -110,8 +108,5 @@ impl fmt::Debug for VmError {
 
 /// Names the path of an I/O error.
 pub(crate) fn at<T>(path: impl Into<PathBuf>, result: io::Result<T>) -> Result<T, VmError> {
-    result.map_err(|source| VmError::Io {
-        path: path.into(),
-        source,
-    })
+    result.map_err(|source| VmError::Io { path: path.into(), source })
 }

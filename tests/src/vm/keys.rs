@@ -83,12 +83,7 @@ impl Vm {
     pub fn screen(&self) -> Vec<String> {
         let state = self.console.state();
         let (_, width) = state.screen.screen().size();
-        state
-            .screen
-            .screen()
-            .rows(0, width.get())
-            .map(|row| row.trim_end().to_owned())
-            .collect()
+        state.screen.screen().rows(0, width.get()).map(|row| row.trim_end().to_owned()).collect()
     }
 
     /// The highlighted entry of the menu on the screen, if a menu is shown.
@@ -100,17 +95,12 @@ impl Vm {
     /// The first key pressed stops the menu's countdown.
     pub fn menu_select(&mut self, pattern: &str, time: Duration) -> Result<String, VmError> {
         let wanted = line_regex(pattern)?;
-        let first = self
-            .console
-            .wait(patience(time), |state| highlighted(state.screen.screen()));
+        let first = self.console.wait(patience(time), |state| highlighted(state.screen.screen()));
         let mut current = match first {
             Ok(title) => title,
             Err(NoResult::Timeout) => return Err(self.timeout("menu", time)),
             Err(NoResult::Closed) => {
-                return Err(VmError::Ended {
-                    what: "menu".into(),
-                    tail: self.console.tail(),
-                });
+                return Err(VmError::Ended { what: "menu".into(), tail: self.console.tail() });
             }
         };
         // Any key stops the countdown, which runs while we look.
@@ -127,9 +117,7 @@ impl Vm {
             }
             self.send_keys(&[Key::Down])?;
             let before = current.clone();
-            let moved = self.console.wait(patience(REPAINT), |state| {
-                highlighted(state.screen.screen()).filter(|title| *title != before)
-            });
+            let moved = self.console.wait(patience(REPAINT), |state| highlighted(state.screen.screen()).filter(|title| *title != before));
             match moved {
                 Ok(title) => current = title,
                 // The last entry: GRUB's menu does not wrap.
@@ -141,10 +129,7 @@ impl Vm {
             seen.push(current.clone());
         }
         self.failed = true;
-        Err(VmError::NoEntry {
-            wanted: pattern.into(),
-            seen,
-        })
+        Err(VmError::NoEntry { wanted: pattern.into(), seen })
     }
 
     /// As [`Vm::menu_select`], and starts the entry (or opens the submenu). Console text before is consumed.
@@ -167,9 +152,6 @@ fn highlighted(screen: &vt100::Screen) -> Option<String> {
             .filter(|cell| cell.inverse())
             .map(|cell| cell.contents())
             .collect();
-        inverse
-            .trim()
-            .strip_prefix('*')
-            .map(|title| title.trim().to_owned())
+        inverse.trim().strip_prefix('*').map(|title| title.trim().to_owned())
     })
 }

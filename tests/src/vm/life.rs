@@ -1,7 +1,5 @@
 //! A machine's life: start, reset, states, power cut, end.
-use super::{
-    VmConfig, VmError, console::Console, error::at, keep, lock::VmLock, patience, qmp::Qmp, tool,
-};
+use super::{VmConfig, VmError, console::Console, error::at, keep, lock::VmLock, patience, qmp::Qmp, scratch::scratch, tool};
 use serde_json::{Value, json};
 use std::{
     fs::File,
@@ -41,44 +39,19 @@ impl Vm {
     /// A machine runs; its console is being read and its monitor answers.
     pub fn start(config: VmConfig) -> Result<Vm, VmError> {
         let lock = VmLock::take(&config.name)?;
-        let base = std::env::temp_dir();
-        let dir = at(
-            &base,
-            tempfile::Builder::new().prefix("ast-vm-").tempdir_in(&base),
-        )?;
-        let (log, socket, stderr) = (
-            dir.path().join("console.log"),
-            dir.path().join("qmp"),
-            dir.path().join("stderr"),
-        );
+        let dir = scratch("vm")?;
+        let (log, socket, stderr) = (dir.path().join("console.log"), dir.path().join("qmp"), dir.path().join("stderr"));
         let listener = at(&socket, UnixListener::bind(&socket))?;
         // The child dies with this thread: `unsafe` is not needed when a program sets it.
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(config.arguments());
-        command.args([
-            "-chardev",
-            "stdio,id=console,signal=off",
-            "-serial",
-            "chardev:console",
-        ]);
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(config.arguments());
+        command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         command.args(["-qmp", &format!("unix:{},server=off", socket.display())]);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(at(&stderr, File::create(&stderr))?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(at(&stderr, File::create(&stderr))?);
         let started = Instant::now();
         let fail = |reason: String| {
             let said = std::fs::read(&stderr).unwrap_or_default();
-            VmError::Start {
-                reason,
-                stderr: format!(
-                    "{}\n{}",
-                    tool::argv(&command_line(&config)),
-                    tool::tail(&said, 2000)
-                ),
-            }
+            VmError::Start { reason, stderr: format!("{}\n{}", tool::argv(&command_line(&config)), tool::tail(&said, 2000)) }
         };
         let mut child = command.spawn().map_err(|e| fail(e.to_string()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
@@ -105,10 +78,7 @@ impl Vm {
             Err(error) => {
                 child.kill().and_then(|()| child.wait()).ok();
                 Err(match error {
-                    VmError::Start { reason, .. }
-                    | VmError::Monitor {
-                        message: reason, ..
-                    } => fail(reason),
+                    VmError::Start { reason, .. } | VmError::Monitor { message: reason, .. } => fail(reason),
                     other => other,
                 })
             }
@@ -179,10 +149,7 @@ impl Vm {
 
     /// Waits for the next reset (reboot, panic, watchdog, triple fault) and drops console text before it. Returns when it came.
     pub fn wait_reset(&mut self, time: Duration) -> Result<Duration, VmError> {
-        let Some(event) = self
-            .qmp
-            .wait_event("RESET", self.resets_seen, patience(time))
-        else {
+        let Some(event) = self.qmp.wait_event("RESET", self.resets_seen, patience(time)) else {
             return Err(self.timeout("reset", time));
         };
         self.resets_seen += 1;
@@ -192,11 +159,7 @@ impl Vm {
 
     /// How often the machine was reset since its start.
     pub fn resets(&self) -> usize {
-        self.qmp
-            .events()
-            .iter()
-            .filter(|event| event.name == "RESET")
-            .count()
+        self.qmp.events().iter().filter(|event| event.name == "RESET").count()
     }
 
     /// Reboots through the guest's shell and returns once the machine was reset; follow with `wait_shell` or `expect`.
@@ -220,19 +183,8 @@ impl Vm {
 
     /// Copies console log and disks to the cache's `kept/` at once, and returns the place.
     pub fn keep(&self) -> Result<PathBuf, VmError> {
-        let images: Vec<&Path> = self
-            .config
-            .disks
-            .iter()
-            .filter(|d| !d.read_only)
-            .map(|d| d.path.as_path())
-            .collect();
-        keep::keep(
-            &self.config.name,
-            &self.log,
-            &images,
-            &tool::argv(&command_line(&self.config)),
-        )
+        let images: Vec<&Path> = self.config.disks.iter().filter(|d| !d.read_only).map(|d| d.path.as_path()).collect();
+        keep::keep(&self.config.name, &self.log, &images, &tool::argv(&command_line(&self.config)))
     }
 
     /// Says that a failed wait was meant: nothing is kept for it.
@@ -242,11 +194,7 @@ impl Vm {
 
     pub(crate) fn timeout(&mut self, what: &str, time: Duration) -> VmError {
         self.failed = true;
-        VmError::Timeout {
-            what: what.into(),
-            secs: patience(time).as_secs_f64(),
-            tail: self.console.tail(),
-        }
+        VmError::Timeout { what: what.into(), secs: patience(time).as_secs_f64(), tail: self.console.tail() }
     }
 
     pub(crate) fn monitor_key(&mut self, qcode: &str) -> Result<(), VmError> {
@@ -259,9 +207,7 @@ impl Vm {
             self.status = Some(status);
         }
         // The reader ends by itself: the last writer of its pipe is gone.
-        self.console
-            .wait(Duration::from_secs(5), |state| state.closed.then_some(()))
-            .ok();
+        self.console.wait(Duration::from_secs(5), |state| state.closed.then_some(())).ok();
         self.lock = None;
     }
 }
@@ -273,11 +219,7 @@ impl Drop for Vm {
         }
         if self.failed || std::thread::panicking() {
             match self.keep() {
-                Ok(place) => eprintln!(
-                    "{}: console log and disks are kept in {}",
-                    self.config.name,
-                    place.display()
-                ),
+                Ok(place) => eprintln!("{}: console log and disks are kept in {}", self.config.name, place.display()),
                 Err(error) => eprintln!("{}: nothing could be kept: {error}", self.config.name),
             }
         }
@@ -287,8 +229,6 @@ impl Drop for Vm {
 /// The command that a person would use to start this machine by hand.
 fn command_line(config: &VmConfig) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
-    command
-        .args(config.arguments())
-        .args(["-serial", "mon:stdio"]);
+    command.args(config.arguments()).args(["-serial", "mon:stdio"]);
     command
 }

@@ -48,14 +48,7 @@ impl VmLock {
         let path = lock_path();
         let started = Instant::now();
         let mut complained = false;
-        let mut file = at(
-            &path,
-            File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path),
-        )?;
+        let mut file = at(&path, File::options().create(true).truncate(false).write(true).open(&path))?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => {
@@ -71,10 +64,7 @@ impl VmLock {
             }
             if !complained && started.elapsed() > COMPLAIN_AFTER {
                 complained = true;
-                eprintln!(
-                    "{name}: waiting for the machine of process {holders:?} ({})",
-                    path.display()
-                );
+                eprintln!("{name}: waiting for the machine of process {holders:?} ({})", path.display());
             }
             thread::sleep(POLL);
         }
@@ -113,10 +103,7 @@ fn is_ancestor(pid: u32) -> bool {
         }
         let stat = fs::read_to_string(format!("/proc/{current}/stat")).unwrap_or_default();
         // The name in brackets may hold anything; the parent is the second word after it.
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
         current = parent.unwrap_or(0);
     }
     false

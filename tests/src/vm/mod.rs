@@ -27,6 +27,7 @@ mod life;
 pub mod lock;
 pub mod offline;
 pub mod qmp;
+pub mod scratch;
 mod shell;
 pub mod tool;
 mod watch;
@@ -45,9 +46,6 @@ use std::time::Duration;
 
 /// `time`, stretched by `AST_LAB_PATIENCE` (a factor) for slow machines.
 pub fn patience(time: Duration) -> Duration {
-    let factor = std::env::var("AST_LAB_PATIENCE")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1.0);
+    let factor = std::env::var("AST_LAB_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
     time.mul_f64(factor)
 }

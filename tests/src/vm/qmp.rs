@@ -56,16 +56,10 @@ impl Qmp {
                 Err(e) => return at(socket, Err(e)),
             }
             if let Ok(Some(status)) = child.try_wait() {
-                return Err(VmError::Start {
-                    reason: status.to_string(),
-                    stderr: String::new(),
-                });
+                return Err(VmError::Start { reason: status.to_string(), stderr: String::new() });
             }
             if Instant::now() > deadline {
-                return Err(VmError::Start {
-                    reason: "its monitor did not connect".into(),
-                    stderr: String::new(),
-                });
+                return Err(VmError::Start { reason: "its monitor did not connect".into(), stderr: String::new() });
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -76,10 +70,7 @@ impl Qmp {
         let (theirs, console) = (Arc::clone(&events), Arc::clone(console));
         std::thread::spawn(move || {
             for line in BufReader::new(reading).lines() {
-                let Some(message) = line
-                    .ok()
-                    .and_then(|line| serde_json::from_str::<Value>(&line).ok())
-                else {
+                let Some(message) = line.ok().and_then(|line| serde_json::from_str::<Value>(&line).ok()) else {
                     break;
                 };
                 match message.get("event").and_then(Value::as_str) {
@@ -89,12 +80,7 @@ impl Qmp {
                             console.clear_screen();
                         }
                         let data = message.get("data").cloned().unwrap_or(Value::Null);
-                        let event = Event {
-                            name: name.into(),
-                            data,
-                            at: started.elapsed(),
-                            position: console.position(),
-                        };
+                        let event = Event { name: name.into(), data, at: started.elapsed(), position: console.position() };
                         lock(&theirs.0).push(event);
                         theirs.1.notify_all();
                     }
@@ -104,32 +90,20 @@ impl Qmp {
                 }
             }
         });
-        let mut qmp = Qmp {
-            stream,
-            answers,
-            events,
-        };
+        let mut qmp = Qmp { stream, answers, events };
         qmp.execute("qmp_capabilities", Value::Null)?;
         Ok(qmp)
     }
 
     /// Runs a monitor command and returns its result.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, VmError> {
-        let refused = |message: String| VmError::Monitor {
-            command: command.into(),
-            message,
-        };
+        let refused = |message: String| VmError::Monitor { command: command.into(), message };
         let mut request = json!({ "execute": command });
         if !arguments.is_null() {
             request["arguments"] = arguments;
         }
-        self.stream
-            .write_all(format!("{request}\n").as_bytes())
-            .map_err(|e| refused(e.to_string()))?;
-        let answer = self
-            .answers
-            .recv_timeout(COMMAND)
-            .map_err(|e| refused(format!("no answer: {e}")))?;
+        self.stream.write_all(format!("{request}\n").as_bytes()).map_err(|e| refused(e.to_string()))?;
+        let answer = self.answers.recv_timeout(COMMAND).map_err(|e| refused(format!("no answer: {e}")))?;
         match answer.get("error") {
             Some(error) => Err(refused(error["desc"].as_str().unwrap_or("refused").into())),
             None => Ok(answer.get("return").cloned().unwrap_or(Value::Null)),
@@ -141,10 +115,7 @@ impl Qmp {
         let said = self.execute("human-monitor-command", json!({ "command-line": line }))?;
         match said.as_str().map(str::trim) {
             None | Some("") => Ok(()),
-            Some(message) => Err(VmError::Monitor {
-                command: line.into(),
-                message: message.into(),
-            }),
+            Some(message) => Err(VmError::Monitor { command: line.into(), message: message.into() }),
         }
     }
 
@@ -174,7 +145,5 @@ impl Qmp {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

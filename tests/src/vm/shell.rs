@@ -35,11 +35,7 @@ pub struct Output {
 static NONCE: AtomicU32 = AtomicU32::new(1);
 
 fn nonce() -> String {
-    format!(
-        "{:x}x{:x}",
-        std::process::id(),
-        NONCE.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{:x}x{:x}", std::process::id(), NONCE.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Vm {
@@ -48,13 +44,7 @@ impl Vm {
         let deadline = Instant::now() + patience(time);
         let prompt = line_regex(&self.config.prompt)?;
         loop {
-            if let Some(reset) = self
-                .qmp
-                .events()
-                .iter()
-                .rev()
-                .find(|event| event.name == "RESET")
-            {
+            if let Some(reset) = self.qmp.events().iter().rev().find(|event| event.name == "RESET") {
                 self.cursor = self.cursor.max(reset.position);
             }
             let cursor = self.cursor;
@@ -63,25 +53,17 @@ impl Vm {
                 return Err(self.timeout("root shell", time));
             }
             // In slices, since a reset in between moves the cursor.
-            match self
-                .console
-                .wait(left.min(Duration::from_secs(1)), |state| {
-                    prompt.is_match(&state.text[cursor..]).then_some(())
-                }) {
+            match self.console.wait(left.min(Duration::from_secs(1)), |state| prompt.is_match(&state.text[cursor..]).then_some(())) {
                 Ok(()) => {}
                 Err(NoResult::Timeout) => continue,
                 Err(NoResult::Closed) => {
-                    return self
-                        .expect(&self.config.prompt.clone(), Duration::ZERO)
-                        .map(drop);
+                    return self.expect(&self.config.prompt.clone(), Duration::ZERO).map(drop);
                 }
             }
             // Never type at anything that did not show a prompt: at a menu, Enter would choose.
             let nonce = nonce();
             self.send(&format!("echo @@\"\"{nonce}\r"))?;
-            let answered = self.console.wait(patience(PROBE).min(left), |state| {
-                contains(&state.text[cursor..], &format!("@@{nonce}"))
-            });
+            let answered = self.console.wait(patience(PROBE).min(left), |state| contains(&state.text[cursor..], &format!("@@{nonce}")));
             if answered.is_ok() {
                 self.expect(&format!("@@{nonce}\n"), PROBE)?;
                 return Ok(());
@@ -95,12 +77,7 @@ impl Vm {
         if out.status == 0 {
             return Ok(out.stdout);
         }
-        Err(VmError::Guest {
-            command: command.into(),
-            status: out.status,
-            stdout: out.stdout,
-            stderr: out.stderr,
-        })
+        Err(VmError::Guest { command: command.into(), status: out.status, stdout: out.stdout, stderr: out.stderr })
     }
 
     /// Runs `command` (any shell text) in a subshell of the waiting root shell, without standard input.
@@ -113,10 +90,7 @@ impl Vm {
         if encoded.len() > SHORT {
             self.say(&format!("{GUEST_DIR};: >$d/b"))?;
             for chunk in encoded.as_bytes().chunks(2 * SHORT) {
-                self.say(&format!(
-                    "printf %s {} >>$d/b",
-                    String::from_utf8_lossy(chunk)
-                ))?;
+                self.say(&format!("printf %s {} >>$d/b", String::from_utf8_lossy(chunk)))?;
             }
             line = "base64 -d <$d/b >$d/c;".into();
         }
@@ -129,15 +103,11 @@ impl Vm {
         if let Err(error @ VmError::Timeout { .. }) = finished {
             self.send("\x03\r").ok();
             self.send("tail -n 20 $d/o $d/e\r").ok();
-            self.console
-                .wait(Duration::from_secs(3), |_| None::<()>)
-                .ok();
+            self.console.wait(Duration::from_secs(3), |_| None::<()>).ok();
             return Err(error);
         }
         finished?;
-        let answer = format!(
-            r"@@{id} O\n(?s:(.*?))\n@@{id} E\n(?s:(.*?))\n@@{id} S (\d+) ([0-9a-f]{{32}}) +- ([0-9a-f]{{32}}) +-\n"
-        );
+        let answer = format!(r"@@{id} O\n(?s:(.*?))\n@@{id} E\n(?s:(.*?))\n@@{id} S (\d+) ([0-9a-f]{{32}}) +- ([0-9a-f]{{32}}) +-\n");
         let shown = match self.expect(&answer, Duration::from_secs(5)) {
             Ok(seen) => seen.groups,
             // The kernel wrote into a mark.
@@ -147,11 +117,7 @@ impl Vm {
             }
             Err(other) => return Err(other),
         };
-        let status = shown
-            .get(3)
-            .cloned()
-            .flatten()
-            .and_then(|text| text.parse().ok());
+        let status = shown.get(3).cloned().flatten().and_then(|text| text.parse().ok());
         let plain = |text: usize, hash: usize| {
             let text = shown.get(text)?.clone()?;
             (md5(text.as_bytes()) == shown.get(hash)?.clone()?).then_some(text)
@@ -177,13 +143,9 @@ impl Vm {
         let mut error = None;
         for _ in 0..ASK_AGAIN {
             let id = nonce();
-            self.send(&format!(
-                "{command} >$d/f;echo @@\"\"{id} B;base64 <$d/f;echo @@\"\"{id} Z `md5sum <$d/f`\r"
-            ))?;
-            let seen = match self.expect(
-                &format!(r"@@{id} B\n([A-Za-z0-9+/=\n]*)@@{id} Z ([0-9a-f]{{32}}) +-\n"),
-                Duration::from_secs(20),
-            ) {
+            self.send(&format!("{command} >$d/f;echo @@\"\"{id} B;base64 <$d/f;echo @@\"\"{id} Z `md5sum <$d/f`\r"))?;
+            let seen = match self.expect(&format!(r"@@{id} B\n([A-Za-z0-9+/=\n]*)@@{id} Z ([0-9a-f]{{32}}) +-\n"), Duration::from_secs(20))
+            {
                 Ok(seen) => seen,
                 Err(e @ VmError::Timeout { .. }) => {
                     error = Some(e);
@@ -191,13 +153,7 @@ impl Vm {
                 }
                 Err(e) => return Err(e),
             };
-            let group = |index: usize| {
-                seen.groups
-                    .get(index)
-                    .cloned()
-                    .flatten()
-                    .unwrap_or_default()
-            };
+            let group = |index: usize| seen.groups.get(index).cloned().flatten().unwrap_or_default();
             if let Ok(bytes) = STANDARD.decode(group(1).replace('\n', "")) {
                 if md5(&bytes) == group(2) {
                     self.failed = false;
@@ -218,32 +174,22 @@ impl Vm {
     /// Waits for plain text without consuming it.
     fn await_text(&mut self, text: &str, time: Duration) -> Result<(), VmError> {
         let cursor = self.cursor;
-        match self.console.wait(patience(time), |state| {
-            contains(&state.text[cursor..], text)
-        }) {
+        match self.console.wait(patience(time), |state| contains(&state.text[cursor..], text)) {
             Ok(()) => Ok(()),
             Err(NoResult::Timeout) => Err(self.timeout(&format!("{text:?}"), time)),
             Err(NoResult::Closed) => {
                 self.failed = true;
-                Err(VmError::Ended {
-                    what: format!("{text:?}"),
-                    tail: self.console.tail(),
-                })
+                Err(VmError::Ended { what: format!("{text:?}"), tail: self.console.tail() })
             }
         }
     }
 }
 
 fn contains(text: &[u8], wanted: &str) -> Option<()> {
-    text.windows(wanted.len())
-        .any(|window| window == wanted.as_bytes())
-        .then_some(())
+    text.windows(wanted.len()).any(|window| window == wanted.as_bytes()).then_some(())
 }
 
 fn md5(bytes: &[u8]) -> String {
     use md5::{Digest, Md5};
-    Md5::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

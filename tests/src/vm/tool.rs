@@ -18,31 +18,20 @@ pub fn tool<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<Vec<u8>, VmErr
 /// As [`tool`], for a command that needs more than arguments.
 pub fn output(command: &mut Command) -> Result<Vec<u8>, VmError> {
     let argv = argv(command);
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| VmError::Tool {
-            argv: argv.clone(),
-            status: e.to_string(),
-            stderr: String::new(),
-        })?;
+    let out = command.stdin(Stdio::null()).output().map_err(|e| VmError::Tool {
+        argv: argv.clone(),
+        status: e.to_string(),
+        stderr: String::new(),
+    })?;
     if out.status.success() {
         return Ok(out.stdout);
     }
-    Err(VmError::Tool {
-        argv,
-        status: out.status.to_string(),
-        stderr: tail(&out.stderr, STDERR_TAIL),
-    })
+    Err(VmError::Tool { argv, status: out.status.to_string(), stderr: tail(&out.stderr, STDERR_TAIL) })
 }
 
 /// The command line as a person would type it, for messages.
 pub fn argv(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// The last `max` bytes as text.

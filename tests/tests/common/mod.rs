@@ -1,5 +1,5 @@
 //! A tiny system to try the lab itself on: Debian's cloud kernel, busybox, GRUB of the host; no pacman.
-#![allow(dead_code, missing_docs, reason = "each test uses its part")]
+#![allow(dead_code, missing_docs, clippy::disallowed_methods, reason = "each test uses its part")]
 use ast_tests::vm::{Kernel, Offline, cache_dir, tool::tool};
 use std::{
     fs,
@@ -27,23 +27,9 @@ menuentry 'second one' { linux /vmlinuz console=ttyS0 lab.entry=second; initrd /
 submenu 'more' { menuentry 'deep' { linux /vmlinuz console=ttyS0 lab.entry=deep; initrd /initramfs; } }
 ";
 /// In the core image: the serial line from the first moment.
-const GRUB_EARLY: &str =
-    "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n";
-const GRUB_MODULES: [&str; 13] = [
-    "part_msdos",
-    "fat",
-    "btrfs",
-    "normal",
-    "linux",
-    "serial",
-    "terminal",
-    "configfile",
-    "test",
-    "echo",
-    "sleep",
-    "search",
-    "reboot",
-];
+const GRUB_EARLY: &str = "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n";
+const GRUB_MODULES: [&str; 13] =
+    ["part_msdos", "fat", "btrfs", "normal", "linux", "serial", "terminal", "configfile", "test", "echo", "sleep", "search", "reboot"];
 /// Bytes: the ESP from 1 MiB on, then btrfs.
 const ESP: (u64, u64) = (1 << 20, 33 << 20);
 const BTRFS: (u64, u64) = (34 << 20, 160 << 20);
@@ -68,11 +54,7 @@ pub fn tiny() -> PathBuf {
 }
 
 pub fn kernel(dir: &Path) -> Kernel {
-    Kernel {
-        image: dir.join("vmlinuz"),
-        initrd: Some(dir.join("initramfs")),
-        append: "console=ttyS0 panic=10".into(),
-    }
+    Kernel { image: dir.join("vmlinuz"), initrd: Some(dir.join("initramfs")), append: "console=ttyS0 panic=10".into() }
 }
 
 fn build(dir: &Path) {
@@ -82,14 +64,7 @@ fn build(dir: &Path) {
         flock /tmp/ast-apt.lock apt-get -q download $package; dpkg-deb -x $package*.deb k; rm $package*.deb
         cp k/boot/vmlinuz-* vmlinuz; mkdir -p i/bin i/proc i/sys i/dev i/run i/mnt i/root i/tmp; cp /bin/busybox i/bin/"
     ));
-    let version = fs::read_dir(dir.join("k/lib/modules"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .file_name()
-        .into_string()
-        .unwrap();
+    let version = fs::read_dir(dir.join("k/lib/modules")).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
     // busybox's modprobe in the guest reads this list of dependencies; the modules of its lines are all that is needed.
     sh(&format!(
         "cd {d}/k/lib/modules/{version}; busybox depmod -b {d}/k {version}; mkdir -p {d}/i/lib/modules/{version}
@@ -99,9 +74,7 @@ fn build(dir: &Path) {
     ));
     let init = dir.join("i/init");
     fs::write(&init, INIT).unwrap();
-    sh(&format!(
-        "cd {d}/i; chmod +x init; find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > ../initramfs"
-    ));
+    sh(&format!("cd {d}/i; chmod +x init; find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > ../initramfs"));
     sh(&format!(
         "cd {d}; rm -rf k i; mkdir -p b/grub b/data; cp vmlinuz initramfs b/; truncate -s {} btrfs.img; truncate -s {} esp.img",
         BTRFS.1, ESP.1
@@ -118,20 +91,9 @@ fn build(dir: &Path) {
         BTRFS.0 + BTRFS.1
     ));
     let image = dir.join("new.img");
-    let mut sfdisk = Command::new("sfdisk")
-        .arg("-q")
-        .arg(&image)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut sfdisk = Command::new("sfdisk").arg("-q").arg(&image).stdin(Stdio::piped()).spawn().unwrap();
     let sector = |(start, len): (u64, u64)| format!("start={}, size={}", start / 512, len / 512);
-    write!(
-        sfdisk.stdin.take().unwrap(),
-        "label: dos\n{}, type=ef\n{}, type=83, bootable\n",
-        sector(ESP),
-        sector(BTRFS)
-    )
-    .unwrap();
+    write!(sfdisk.stdin.take().unwrap(), "label: dos\n{}, type=ef\n{}, type=83, bootable\n", sector(ESP), sector(BTRFS)).unwrap();
     assert!(sfdisk.wait().unwrap().success());
     sh(&format!(
         "cd {d}; dd status=none conv=notrunc,sparse bs=1M seek={} if=esp.img of=new.img; dd status=none conv=notrunc,sparse bs=1M seek={} if=btrfs.img of=new.img",
@@ -140,18 +102,11 @@ fn build(dir: &Path) {
     ));
     // What grub-bios-setup does for the gap after an MBR: boot.img without its table, core.img from the second sector.
     let disk = fs::File::options().write(true).open(&image).unwrap();
-    disk.write_all_at(
-        &fs::read("/usr/lib/grub/i386-pc/boot.img").unwrap()[..440],
-        0,
-    )
-    .unwrap();
-    disk.write_all_at(&fs::read(dir.join("core.img")).unwrap(), 512)
-        .unwrap();
+    disk.write_all_at(&fs::read("/usr/lib/grub/i386-pc/boot.img").unwrap()[..440], 0).unwrap();
+    disk.write_all_at(&fs::read(dir.join("core.img")).unwrap(), 512).unwrap();
     // The image opens, and has what was put in: a tiny system that is wrong is not cached.
     let offline = Offline::open(&image).unwrap();
     assert_eq!(offline.partitions().len(), 2);
     offline.close().unwrap();
-    sh(&format!(
-        "cd {d}; rm -rf b *.cfg core.img bootx64.efi esp.img btrfs.img; mv new.img disk.img"
-    ));
+    sh(&format!("cd {d}; rm -rf b *.cfg core.img bootx64.efi esp.img btrfs.img; mv new.img disk.img"));
 }

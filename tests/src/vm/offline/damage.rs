@@ -37,10 +37,7 @@ impl Mounted {
                 return at(&path, fs::remove_file(&path));
             }
             let file = at(&path, File::options().write(true).open(&path))?;
-            at(
-                &path,
-                apply(&file, length, damage).and_then(|()| file.sync_all()),
-            )
+            at(&path, apply(&file, length, damage).and_then(|()| file.sync_all()))
         })
     }
 
@@ -51,14 +48,8 @@ impl Mounted {
     }
 
     /// Runs `change` on `path` with its subvolume writable, and syncs the file system.
-    fn edit(
-        &self,
-        path: &Path,
-        change: impl FnOnce() -> Result<(), VmError>,
-    ) -> Result<(), VmError> {
-        let sealed = self
-            .subvolume_of(path)
-            .filter(|subvolume| is_read_only(subvolume));
+    fn edit(&self, path: &Path, change: impl FnOnce() -> Result<(), VmError>) -> Result<(), VmError> {
+        let sealed = self.subvolume_of(path).filter(|subvolume| is_read_only(subvolume));
         if let Some(subvolume) = sealed {
             set_read_only(subvolume, false)?;
             let result = change();
@@ -71,12 +62,8 @@ impl Mounted {
     }
 
     fn subvolume_of<'a>(&self, path: &'a Path) -> Option<&'a Path> {
-        let mut parents = path
-            .ancestors()
-            .take_while(|parent| parent.starts_with(self.root()));
-        parents.find(|parent| {
-            fs::metadata(parent).is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE)
-        })
+        let mut parents = path.ancestors().take_while(|parent| parent.starts_with(self.root()));
+        parents.find(|parent| fs::metadata(parent).is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE))
     }
 }
 
@@ -91,10 +78,7 @@ fn apply(file: &File, length: u64, damage: Damage) -> std::io::Result<()> {
         }
         Damage::Garbage(seed) => {
             let mut noise = crate::cut::Seed::new(seed);
-            let bytes: Vec<u8> = std::iter::repeat_with(|| noise.next().to_le_bytes())
-                .flatten()
-                .take(length as usize)
-                .collect();
+            let bytes: Vec<u8> = std::iter::repeat_with(|| noise.number().to_le_bytes()).flatten().take(length as usize).collect();
             file.write_all_at(&bytes, 0)
         }
     }
@@ -102,28 +86,12 @@ fn apply(file: &File, length: u64, damage: Damage) -> std::io::Result<()> {
 
 fn is_read_only(subvolume: &Path) -> bool {
     let args = ["property", "get", "-ts"].map(Path::new);
-    tool(
-        "btrfs",
-        &[args[0], args[1], args[2], subvolume, Path::new("ro")],
-    )
-    .is_ok_and(|out| out.starts_with(b"ro=true"))
+    tool("btrfs", &[args[0], args[1], args[2], subvolume, Path::new("ro")]).is_ok_and(|out| out.starts_with(b"ro=true"))
 }
 
 fn set_read_only(subvolume: &Path, read_only: bool) -> Result<(), VmError> {
     let value = if read_only { "true" } else { "false" };
     // -f: also one that was received from another machine.
     let args = ["property", "set", "-f", "-ts"].map(Path::new);
-    tool(
-        "btrfs",
-        &[
-            args[0],
-            args[1],
-            args[2],
-            args[3],
-            subvolume,
-            Path::new("ro"),
-            Path::new(value),
-        ],
-    )
-    .map(drop)
+    tool("btrfs", &[args[0], args[1], args[2], args[3], subvolume, Path::new("ro"), Path::new(value)]).map(drop)
 }

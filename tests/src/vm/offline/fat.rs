@@ -24,13 +24,7 @@ impl<'a> Fat<'a> {
         let base = std::env::temp_dir();
         let file = at(&base, tempfile::NamedTempFile::new())?;
         at(file.path(), file.as_file().write_all(content))?;
-        tool::output(
-            self.command("mcopy")
-                .arg("-o")
-                .arg(file.path())
-                .arg(remote(path)),
-        )
-        .map(drop)
+        tool::output(self.command("mcopy").arg("-o").arg(file.path()).arg(remote(path))).map(drop)
     }
 
     /// The file is gone.
@@ -46,18 +40,13 @@ impl<'a> Fat<'a> {
     /// Paths of everything below `path`; directories end in `/`.
     pub fn list(&self, path: &str) -> Result<Vec<String>, VmError> {
         let out = tool::output(self.command("mdir").args(["-b", "-/"]).arg(remote(path)))?;
-        Ok(String::from_utf8_lossy(&out)
-            .lines()
-            .map(|line| line.trim_start_matches("::").to_owned())
-            .collect())
+        Ok(String::from_utf8_lossy(&out).lines().map(|line| line.trim_start_matches("::").to_owned()).collect())
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         // mtools asks questions and checks geometry unless told not to.
-        command
-            .env("MTOOLS_SKIP_CHECK", "1")
-            .args(["-i", &format!("{}@@{}", self.image.display(), self.start)]);
+        command.env("MTOOLS_SKIP_CHECK", "1").args(["-i", &format!("{}@@{}", self.image.display(), self.start)]);
         command
     }
 }

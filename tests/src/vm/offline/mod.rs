@@ -43,11 +43,7 @@ impl Offline {
         let disk = format!("driver={driver},node-name=disk,file=file");
         let export = Export::start(&[&file, &disk], "disk")?;
         let table = Table::read(export.path())?;
-        Ok(Offline {
-            image: image.to_owned(),
-            table,
-            export,
-        })
+        Ok(Offline { image: image.to_owned(), table, export })
     }
 
     /// The image that was opened.
@@ -74,20 +70,12 @@ impl Offline {
     pub fn partition(&self, number: u32) -> Result<Partition, VmError> {
         if number == 0 {
             let len = at(self.path(), std::fs::metadata(self.path()))?.len();
-            return Ok(Partition {
-                number: 0,
-                start: 0,
-                len,
-                kind: String::new(),
-                uuid: String::new(),
-                name: String::new(),
-            });
+            return Ok(Partition { number: 0, start: 0, len, kind: String::new(), uuid: String::new(), name: String::new() });
         }
         let found = self.table.partitions.iter().find(|p| p.number == number);
-        found.cloned().ok_or_else(|| VmError::Image {
-            image: self.image.clone(),
-            what: format!("has no partition {number}: {:#?}", self.table),
-        })
+        found
+            .cloned()
+            .ok_or_else(|| VmError::Image { image: self.image.clone(), what: format!("has no partition {number}: {:#?}", self.table) })
     }
 
     /// Mounts a partition, `options` as for mount(8) (`subvolid=5`, `ro`). Several mounts of one partition may live at once.
@@ -112,11 +100,7 @@ impl Offline {
     /// Overwrites bytes of the disk, past any file system.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), VmError> {
         let file = at(self.path(), File::options().write(true).open(self.path()))?;
-        at(
-            self.path(),
-            file.write_all_at(bytes, offset)
-                .and_then(|()| file.sync_all()),
-        )
+        at(self.path(), file.write_all_at(bytes, offset).and_then(|()| file.sync_all()))
     }
 
     /// Everything is written back and the image is free again.
@@ -138,13 +122,7 @@ pub(crate) struct Export {
 impl Export {
     /// `nodes` are arguments of `--blockdev`; `shown` names the node to show.
     pub(crate) fn start(nodes: &[&str], shown: &str) -> Result<Export, VmError> {
-        let base = std::env::temp_dir();
-        let dir = at(
-            &base,
-            tempfile::Builder::new()
-                .prefix("ast-disk-")
-                .tempdir_in(&base),
-        )?;
+        let dir = super::scratch::scratch("disk")?;
         let (path, stderr) = (dir.path().join("disk"), dir.path().join("stderr"));
         at(&path, File::create(&path))?;
         let before = at(&path, std::fs::metadata(&path))?.dev();
@@ -153,31 +131,17 @@ impl Export {
         for node in nodes {
             command.args(["--blockdev", node]);
         }
-        let export = format!(
-            "type=fuse,id=export,node-name={shown},mountpoint={},writable=on,allow-other=off",
-            path.display()
-        );
-        command
-            .args(["--export", &export])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        let export = format!("type=fuse,id=export,node-name={shown},mountpoint={},writable=on,allow-other=off", path.display());
+        command.args(["--export", &export]).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(at(&stderr, File::create(&stderr))?);
         let argv = super::tool::argv(&command);
-        let failed = |status: String| VmError::Tool {
-            argv: argv.clone(),
-            status,
-            stderr: std::fs::read_to_string(&stderr).unwrap_or_default(),
-        };
+        let failed =
+            |status: String| VmError::Tool { argv: argv.clone(), status, stderr: std::fs::read_to_string(&stderr).unwrap_or_default() };
         let mut daemon = command.spawn().map_err(|e| failed(e.to_string()))?;
         let deadline = Instant::now() + DAEMON;
         loop {
             if std::fs::metadata(&path).is_ok_and(|m| m.dev() != before) {
-                return Ok(Export {
-                    daemon,
-                    dir,
-                    path,
-                    ended: false,
-                });
+                return Ok(Export { daemon, dir, path, ended: false });
             }
             if let Ok(Some(status)) = daemon.try_wait() {
                 return Err(failed(status.to_string()));
@@ -215,10 +179,7 @@ impl Export {
                     self.daemon.kill().and_then(|()| self.daemon.wait()).ok();
                     // Killed, it leaves its mount behind.
                     nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH).ok();
-                    return Err(failed(
-                        "does not end: is a mount of it alive?".into(),
-                        self.dir.path(),
-                    ));
+                    return Err(failed("does not end: is a mount of it alive?".into(), self.dir.path()));
                 }
                 _ => std::thread::sleep(Duration::from_millis(5)),
             }

@@ -1,5 +1,6 @@
 //! A mounted partition of an image.
-use crate::vm::{VmError, error::at, tool::tool};
+use crate::vm::{VmError, error::at, scratch::scratch, tool::tool};
+use nix::mount::MsFlags;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -14,33 +15,25 @@ pub struct Mounted {
 
 impl Mounted {
     /// `len` bytes of `image` from `start` on are mounted through a loop device, which goes away with the mount.
-    pub(crate) fn new(
-        image: &Path,
-        start: u64,
-        len: u64,
-        options: &str,
-    ) -> Result<Mounted, VmError> {
-        let base = std::env::temp_dir();
-        let dir = at(
-            &base,
-            tempfile::Builder::new()
-                .prefix("ast-mount-")
-                .tempdir_in(&base),
-        )?;
-        // Discards would go through to the image, and a write log would say zeroes that a disk need not give.
-        let mut all = format!("loop,offset={start},sizelimit={len}");
-        if !options.is_empty() {
-            all = format!("{all},{options}");
-        }
-        tool(
-            "mount",
-            &[
-                "-o".as_ref(),
-                all.as_ref(),
-                image.as_os_str(),
-                dir.path().as_os_str(),
-            ],
-        )?;
+    pub(crate) fn new(image: &Path, start: u64, len: u64, options: &str) -> Result<Mounted, VmError> {
+        let place = format!("loop,offset={start},sizelimit={len}");
+        Mounted::device(image, &if options.is_empty() { place } else { format!("{place},{options}") })
+    }
+
+    /// A block device is mounted.
+    pub(crate) fn device(device: &Path, options: &str) -> Result<Mounted, VmError> {
+        let dir = scratch("mount")?;
+        tool("mount", &["-o".as_ref(), options.as_ref(), device.as_os_str(), dir.path().as_os_str()])?;
+        Ok(Mounted { dir, mounted: true })
+    }
+
+    /// A block device with a btrfs is mounted by the system call alone, for those who mount thousands of times; of the general options only `ro` is known.
+    pub(crate) fn btrfs(device: &Path, options: &str) -> Result<Mounted, VmError> {
+        let dir = scratch("mount")?;
+        let (read_only, data): (Vec<&str>, Vec<&str>) = options.split(',').partition(|option| *option == "ro");
+        let flags = if read_only.is_empty() { MsFlags::empty() } else { MsFlags::MS_RDONLY };
+        let mounted = nix::mount::mount(Some(device), dir.path(), Some("btrfs"), flags, Some(data.join(",").as_str()));
+        at(device, mounted.map_err(Into::into))?;
         Ok(Mounted { dir, mounted: true })
     }
 
@@ -52,8 +45,7 @@ impl Mounted {
     /// A file of it; a leading `/` is allowed.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         let relative = relative.as_ref();
-        self.root()
-            .join(relative.strip_prefix("/").unwrap_or(relative))
+        self.root().join(relative.strip_prefix("/").unwrap_or(relative))
     }
 
     /// Everything is on the image, and the mount is gone.

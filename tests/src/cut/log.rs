@@ -1,0 +1,136 @@
+//! The recorded writes, in the format of Linux's dm-log-writes
+//! (<https://docs.kernel.org/admin-guide/device-mapper/log-writes.html>) as the emulator's `blklogwrites` driver writes it.
+use super::CutError;
+use crate::vm::error::at;
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+const MAGIC: u64 = 0x006a_7366_7773_6872;
+const FLUSH: u64 = 1;
+const FUA: u64 = 2;
+const DISCARD: u64 = 4;
+const KNOWN: u64 = FLUSH | FUA | DISCARD;
+/// Bytes of an entry's header that mean something; it fills a sector of the log.
+const HEADER: usize = 32;
+
+/// One request to the disk, in the order they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Byte of the disk where it begins.
+    pub offset: u64,
+    /// Bytes written or discarded; 0 for a flush alone.
+    pub len: u64,
+    /// Everything before it is durable when it is done.
+    pub flush: bool,
+    /// It is durable itself when it is done.
+    pub fua: bool,
+    /// The bytes are given up: zeroes from then on.
+    pub discard: bool,
+    /// Byte of the log where its data begins.
+    data: u64,
+}
+
+/// All requests of a workload, and the disk they began with.
+#[derive(Debug)]
+pub struct WriteLog {
+    /// Every request.
+    pub entries: Vec<Entry>,
+    /// Labels with the number of entries that came before them.
+    pub marks: Vec<(usize, String)>,
+    /// The disk before the first request.
+    pub base: PathBuf,
+    /// Where on the disk the file system lies: first byte and length.
+    pub place: (u64, u64),
+    path: PathBuf,
+    file: File,
+    /// Holds log and base, if they are ours.
+    pub(super) dir: Option<tempfile::TempDir>,
+}
+
+impl WriteLog {
+    /// Reads a log that `blklogwrites` wrote while `base` (a raw image, unchanged since) or a copy of it was used; `place` is where the file system lies.
+    pub fn read(path: &Path, base: &Path, place: (u64, u64)) -> Result<WriteLog, CutError> {
+        let mut tail = Tail::open(path)?;
+        let entries = tail.entries()?;
+        Ok(WriteLog { entries, marks: Vec::new(), base: base.into(), place, path: path.into(), file: tail.file, dir: None })
+    }
+
+    /// How many entries confirm what came before them.
+    pub fn flushes(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.flush).count()
+    }
+
+    /// Bytes written.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().filter(|entry| !entry.discard).map(|entry| entry.len).sum()
+    }
+
+    /// Applies the bytes `from..to` (relative to the entry) of an entry to a disk.
+    pub(super) fn apply(&self, disk: &File, entry: &Entry, from: u64, to: u64) -> Result<(), CutError> {
+        let mut bytes = vec![0; (to - from) as usize];
+        if !entry.discard {
+            at(&self.path, self.file.read_exact_at(&mut bytes, entry.data + from))?;
+        }
+        Ok(at(&self.base, disk.write_all_at(&bytes, entry.offset + from))?)
+    }
+}
+
+/// A log that may still grow.
+#[derive(Debug)]
+pub(super) struct Tail {
+    path: PathBuf,
+    file: File,
+    sector: u64,
+    next: u64,
+}
+
+impl Tail {
+    /// Refuses: a file that is not a log of the known version.
+    pub(super) fn open(path: &Path) -> Result<Tail, CutError> {
+        let file = at(path, File::open(path))?;
+        let wrong = |what: String| CutError::Log { path: path.into(), what };
+        let mut header = [0; 28];
+        file.read_exact_at(&mut header, 0).map_err(|e| wrong(format!("no header: {e}")))?;
+        let (magic, version, sector) =
+            (word(&header, 0), word(&header, 8), u64::from(u32::from_le_bytes([header[24], header[25], header[26], header[27]])));
+        if magic != MAGIC || version != 1 || !sector.is_power_of_two() || !(512..=65536).contains(&sector) {
+            return Err(wrong(format!("magic {magic:#x}, version {version}, sectors of {sector} bytes")));
+        }
+        Ok(Tail { path: path.into(), file, sector, next: sector })
+    }
+
+    /// The entries that came since the last call. The header's own count is only brought up to date at times: the entries end where zeroes begin.
+    pub(super) fn entries(&mut self) -> Result<Vec<Entry>, CutError> {
+        let mut entries = Vec::new();
+        let mut header = [0; HEADER];
+        loop {
+            match self.file.read_exact_at(&mut header, self.next) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(entries),
+                Err(e) => return Ok(at(&self.path, Err(e))?),
+            }
+            let (start, count, flags, extra) = (word(&header, 0), word(&header, 8), word(&header, 16), word(&header, 24));
+            if start == 0 && count == 0 && flags == 0 {
+                return Ok(entries);
+            }
+            // The driver logs flushes alone; one with data would need another order of effects.
+            if flags & !KNOWN != 0 || extra != 0 || (flags & FLUSH != 0 && count > 0) {
+                let what = format!("entry at byte {} has flags {flags:#x}, {count} sectors and {extra} bytes of its own", self.next);
+                return Err(CutError::Log { path: self.path.clone(), what });
+            }
+            let discard = flags & DISCARD != 0;
+            let data = self.next + self.sector;
+            let len = count * self.sector;
+            entries.push(Entry { offset: start * self.sector, len, flush: flags & FLUSH != 0, fua: flags & FUA != 0, discard, data });
+            self.next = if discard { data } else { data + len };
+        }
+    }
+}
+
+fn word(bytes: &[u8], offset: usize) -> u64 {
+    (0..8).rev().fold(0, |value, index| value << 8 | u64::from(bytes[offset + index]))
+}

@@ -1,0 +1,119 @@
+//! Showing the states of a log, one after the other.
+use super::{
+    CutError, GrubError, Report, Strategy, Violation, WriteLog,
+    arena::Arena,
+    grub_view,
+    strategy::{Moment, Piece, plan},
+};
+use crate::vm::{VmError, offline::Mounted};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// The disk after one power cut. Look with GRUB's eyes first: a mount replays the log tree and changes the disk. Changes are thrown away.
+#[derive(Debug)]
+pub struct State<'a> {
+    mounts: Vec<Mounted>,
+    image: &'a Path,
+    device: &'a Path,
+    passed: Vec<&'a str>,
+    tag: &'a str,
+}
+
+impl State<'_> {
+    /// Which state it is.
+    pub fn tag(&self) -> &str {
+        self.tag
+    }
+
+    /// Was this mark reached before the cut?
+    pub fn passed(&self, label: &str) -> bool {
+        self.passed.contains(&label)
+    }
+
+    /// All marks reached before the cut, in order.
+    pub fn marks(&self) -> &[&str] {
+        &self.passed
+    }
+
+    /// The whole disk as a raw file.
+    pub fn image(&self) -> &Path {
+        self.image
+    }
+
+    /// The block device of the file system.
+    pub fn device(&self) -> &Path {
+        self.device
+    }
+
+    /// The content of a file as GRUB would read it at the next start.
+    pub fn grub_view(&self, path: &str) -> Result<Vec<u8>, GrubError> {
+        grub_view(self.device, "loop0", path)
+    }
+
+    /// Mounts the file system as the kernel would (several times, with other options, if wanted); unmounted after the check.
+    pub fn mount(&mut self, options: &str) -> Result<PathBuf, VmError> {
+        let options = if options.is_empty() { "nodiscard".to_owned() } else { format!("nodiscard,{options}") };
+        let mounted = Mounted::btrfs(self.device, &options)?;
+        let root = mounted.root().to_owned();
+        self.mounts.push(mounted);
+        Ok(root)
+    }
+}
+
+/// Shows every state of `strategy` to `check`, which names what it sees (`Ok`) or says what is wrong (`Err`).
+///
+/// Errors: only when the lab fails; wrong states are in the report.
+pub fn replay(
+    log: &WriteLog,
+    strategy: Strategy,
+    mut check: impl FnMut(&mut State<'_>) -> Result<String, String>,
+) -> Result<Report, CutError> {
+    let started = Instant::now();
+    let mut arena = Arena::new(log)?;
+    let mut report = Report { strategy: format!("{strategy:?}"), ..Report::default() };
+    let start = Moment { sent: 0, extra: Vec::new(), tag: "start".into() };
+    show(log, &mut arena, &start, &mut report, &mut check)?;
+    for epoch in plan(log, strategy) {
+        for moment in &epoch.cuts {
+            show(log, &mut arena, moment, &mut report, &mut check)?;
+        }
+        for index in epoch.entries {
+            let entry = &log.entries[index];
+            log.apply(arena.work(), entry, 0, entry.len)?;
+        }
+        // In order, the last cut of an epoch is the same as what comes after it.
+        if let Some(moment) = epoch.after.filter(|_| strategy != Strategy::EveryWrite) {
+            show(log, &mut arena, &moment, &mut report, &mut check)?;
+        }
+    }
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+fn show(
+    log: &WriteLog,
+    arena: &mut Arena,
+    moment: &Moment,
+    report: &mut Report,
+    check: &mut impl FnMut(&mut State<'_>) -> Result<String, String>,
+) -> Result<(), CutError> {
+    arena.refresh()?;
+    let (file, image, device) = arena.shown();
+    for (index, from, to) in &moment.extra as &[Piece] {
+        log.apply(file, &log.entries[*index], *from, *to)?;
+    }
+    let passed = log.marks.iter().filter(|(count, _)| *count <= moment.sent).map(|(_, label)| label.as_str()).collect();
+    let mut state = State { mounts: Vec::new(), image, device, passed, tag: &moment.tag };
+    let said = check(&mut state);
+    while let Some(mounted) = state.mounts.pop() {
+        mounted.unmount()?;
+    }
+    report.states += 1;
+    match said {
+        Ok(outcome) => *report.outcomes.entry(outcome).or_default() += 1,
+        Err(message) => report.violations.push(Violation { state: format!("{} after {:?}", moment.tag, state.passed), message }),
+    }
+    Ok(())
+}
