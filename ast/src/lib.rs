@@ -42,6 +42,8 @@ pub mod store;
 #[cfg(feature = "host")]
 pub mod tree;
 #[cfg(feature = "host")]
+pub mod updates;
+#[cfg(feature = "host")]
 pub mod verify;
 #[cfg(feature = "host")]
 pub mod volumes;

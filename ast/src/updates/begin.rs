@@ -1,0 +1,184 @@
+//! The beginning of a cycle: the memory is compared with the machine, so that a kill at any step resumes (U9).
+
+use super::blocks::block;
+use super::document::Updates;
+use super::facts::{Facts, Request};
+use super::judge::{Cause, Result as Ending};
+use super::state::State;
+use super::step::{Effect, Ended, Refused};
+use crate::boot::block::{Mode, Trial};
+
+type Next = Result<(Updates, Vec<Effect>), Refused>;
+
+impl Updates {
+    pub(super) fn begin(mut self, state: State, facts: &Facts) -> Next {
+        self.jitter = facts.jitter;
+        self.request = Some(facts.request);
+        self.parent = Some(facts.parent);
+        match facts.trial {
+            Some(trial) => self.begin_with_trial(state, facts, trial),
+            None => self.begin_without_trial(state, facts),
+        }
+    }
+
+    fn begin_with_trial(self, state: State, facts: &Facts, trial: Trial) -> Next {
+        let d = trial.deployment;
+        let ours = state.is_about(d, facts.arm, facts.trial_set);
+        if trial.mode == Mode::Once {
+            if trial.tries == 0 {
+                // One start was asked for, and it was.
+                return self.go(kept(state, ours), Effect::ClearTrial { d, arm: facts.arm });
+            }
+            return self.stop(kept(state, ours), format!("deployment {d} is to be started once: waiting for that"), false);
+        }
+        if facts.on_trial() {
+            return match state {
+                State::OnTrial { healthy: Some(true), .. } if ours => {
+                    let arm = facts.arm;
+                    self.go(state, Effect::Promote { d, arm })
+                }
+                state => self.stop(state, format!("deployment {d} is on trial: waiting for its health checks"), false),
+            };
+        }
+        if let Some(cause) = self.cause(facts, trial) {
+            return self.judge(&state, facts, trial, cause);
+        }
+        match state {
+            State::Deploying { update, set, d, arm } if ours => self.armed(update, set, d, arm),
+            state @ State::AwaitingReboot { .. } if ours => self.go(state, Effect::AskReboot),
+            // It ran before, and a person went back to the good one in the menu: that person decides when to go on.
+            state => self.stop(state, format!("deployment {d} awaits its trial at the next start"), false),
+        }
+    }
+
+    /// Why the trial is over, unless it is not.
+    fn cause(&self, facts: &Facts, trial: Trial) -> Option<Cause> {
+        match facts.why.as_str() {
+            "hash" => return Some(Cause::Damaged),
+            "load" => return Some(Cause::NotLoaded),
+            "nosave" => return Some(Cause::NotCounted),
+            _ if facts.wanted == Some(trial.deployment) && facts.booted != facts.wanted => return Some(Cause::Initramfs),
+            _ if trial.tries > 0 => return None,
+            _ => {}
+        }
+        if self.verdicts_of(facts.arm).any(|v| v.result == Ending::StartFailed) {
+            return Some(Cause::Gate);
+        }
+        Some(match facts.stage.as_deref() {
+            None | Some("") => Cause::Kernel,
+            Some("initramfs") => Cause::Initramfs,
+            Some("gate") => Cause::Gate,
+            Some(_) => Cause::Userspace,
+        })
+    }
+
+    /// The trial is over: recorded with its evidence and blocked, then taken out of the block.
+    fn judge(mut self, state: &State, facts: &Facts, trial: Trial, cause: Cause) -> Next {
+        let (d, arm) = (trial.deployment, facts.arm);
+        let ours = state.is_about(d, arm, facts.trial_set);
+        let mut seen: Vec<String> = self.verdicts_of(arm).flat_map(|v| v.evidence.iter().cloned()).collect();
+        seen.extend(facts.evidence.iter().cloned());
+        seen.dedup();
+        let update = state.update().filter(|_| ours).cloned();
+        let judged = self.verdicts_of(arm).any(|v| v.result == Ending::Failed);
+        if !judged {
+            let verdict = self.verdict(d, arm, facts.trial_set, Ending::Failed, Some(cause), seen.clone());
+            self.record(verdict);
+            let now = self.now();
+            match (&update, &facts.trial_changes, cause) {
+                (_, _, Cause::NotCounted) => self.wait(facts.jitter),
+                (Some(update), _, _) => block(&mut self.blocked, &update.changes, cause, &seen, now),
+                // The memory was lost; what the trial changed is still on disk.
+                (None, Some(changes), _) => block(&mut self.blocked, changes, cause, &seen, now),
+                (None, None, _) => {}
+            }
+            if let Some(failed) = state.prepared().filter(|_| ours) {
+                let before = self.failed.replace(failed);
+                self.leave(before);
+            }
+        }
+        let more = seen.first().map(|line| format!(" ({line})")).unwrap_or_default();
+        self.degraded = Some(format!("deployment {d} was left: {cause}{more}"));
+        self.go(State::Failed { d, arm }, Effect::ClearTrial { d, arm })
+    }
+
+    fn begin_without_trial(mut self, state: State, facts: &Facts) -> Next {
+        let Some((_, arm)) = state.arming().filter(|(_, arm)| *arm <= facts.arm) else {
+            return self.begin_update(state, facts);
+        };
+        if state.is_about(facts.good, arm, facts.good_set) && !matches!(state, State::Failed { .. }) {
+            self.note_promoted(&state);
+        } else if matches!(state, State::Deploying { .. }) {
+            // It did not happen, and its numbers went to another one since.
+            return self.begin_update(state, facts);
+        } else if !matches!(state, State::Failed { .. }) {
+            self.note_superseded(&state);
+        }
+        self.begin_update(State::Idle, facts)
+    }
+
+    /// Nothing is in the block but good ones: the next update may begin or go on.
+    fn begin_update(mut self, state: State, facts: &Facts) -> Next {
+        let state = self.take_up(state, facts);
+        self.leftovers.retain(|l| facts.own_set(l.snapshot).is_some() && l.snapshot != facts.parent.snapshot);
+        let mut effects: Vec<_> = self.leftovers.iter().cloned().map(Effect::Discard).collect();
+        let (machine, more) = match (self.hold(facts), state) {
+            // The state is kept, and the sentence about the last real cycle too.
+            (Some(text), state) => self.go(state, Effect::End(Ended { text, attention: false }))?,
+            (None, State::Verified { update, set }) => self.go(State::Verified { update, set }, Effect::PlanDeploy(set))?,
+            (None, _) => self.go(State::Checking, Effect::Check(facts.parent))?,
+        };
+        effects.extend(more);
+        Ok((machine, effects))
+    }
+
+    /// In memory only: what a killed cycle left is taken up, or counted and left.
+    fn take_up(&mut self, state: State, facts: &Facts) -> State {
+        let prepared = state.undeployed();
+        let set = prepared.as_ref().and_then(|p| facts.own_set(p.snapshot));
+        match (state, set) {
+            (
+                State::Sealing { update, .. } | State::Verified { update, .. } | State::Deploying { update, .. },
+                Some(set),
+            ) => {
+                if update.parent == facts.parent {
+                    return State::Verified { update, set };
+                }
+                // The default is another one by now: this update is of a line that nobody follows any more.
+                self.leave(prepared);
+                State::Idle
+            }
+            (State::Verified { .. } | State::Deploying { .. }, None) => State::Idle,
+            (state @ (State::Upgrading { .. } | State::Sealing { .. }), _) => {
+                self.cut_off(state.update(), facts.jitter);
+                State::Idle
+            }
+            (State::Checking, _) => {
+                self.interrupted(facts.jitter);
+                State::Idle
+            }
+            (state, _) => state,
+        }
+    }
+
+    /// Why nothing is to be done now, unless something is.
+    fn hold(&self, facts: &Facts) -> Option<String> {
+        let forced = facts.request == Request::Person;
+        if facts.chosen() {
+            return Some("what runs was chosen by hand: no update until the default runs again".to_owned());
+        }
+        if facts.paused && !forced {
+            return Some("updates are paused".to_owned());
+        }
+        if !self.due() && !forced {
+            let minutes = self.retry.not_before.since(self.now()).div_ceil(60);
+            return Some(format!("attempt {} in {minutes} minutes", self.retry.attempts.saturating_add(1)));
+        }
+        None
+    }
+}
+
+/// The state while a person's one start is pending: ours is kept if it is about that arming, else it is over.
+fn kept(state: State, ours: bool) -> State {
+    if ours || state.arming().is_none() { state } else { State::Idle }
+}

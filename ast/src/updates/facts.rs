@@ -1,0 +1,69 @@
+//! What a cycle looks at before it does anything: the machine, not the memory of it.
+
+use super::changes::Changes;
+use crate::boot::block::Trial;
+use crate::id::{ArmId, DeployId, SetId, SnapshotId};
+
+/// Who started this cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// The timer: pauses, waits and blocks hold.
+    Timer,
+    /// A person (`ast auto-upgrade`): they do not.
+    Person,
+}
+
+/// The machine at the beginning of a cycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Who asks.
+    pub request: Request,
+    /// A number that differs between machines and cycles: spreads retries.
+    pub jitter: u32,
+    /// The deployment that runs, if it is one.
+    pub booted: Option<DeployId>,
+    /// `ast.why` of this start.
+    pub why: String,
+    /// The deployment that the boot loader had named, where the initramfs had to mount another.
+    pub wanted: Option<DeployId>,
+    /// The block's good one.
+    pub good: DeployId,
+    /// What that was made from.
+    pub good_set: Option<SetId>,
+    /// The block's trial.
+    pub trial: Option<Trial>,
+    /// The block's newest arming.
+    pub arm: ArmId,
+    /// What the trial was made from.
+    pub trial_set: Option<SetId>,
+    /// What the trial changes against the default, if an update made it and not a person.
+    pub trial_changes: Option<Changes>,
+    /// The last stage that the newest arming reached (`initramfs`, `userspace` …), if any.
+    pub stage: Option<String>,
+    /// Evidence that the stage file holds of it.
+    pub evidence: Vec<String>,
+    /// Current set of the default's snapshot: what an update is cloned from.
+    pub parent: SetId,
+    /// Of [`super::Updates::own_snapshots`], the sets of those that are in the tree and still bear their mark.
+    pub ours: Vec<SetId>,
+    /// Whether updates are paused now.
+    pub paused: bool,
+}
+
+impl Facts {
+    /// Whether this start is the trial of the block itself.
+    pub fn on_trial(&self) -> bool {
+        self.why == "trial" && self.trial.is_some_and(|t| Some(t.deployment) == self.booted)
+    }
+
+    /// The set of snapshot `n`, if it is one of ours.
+    pub fn own_set(&self, n: SnapshotId) -> Option<SetId> {
+        self.ours.iter().copied().find(|set| set.snapshot == n)
+    }
+
+    /// Whether a person chose what runs, and it is not the default: then updates wait.
+    pub fn chosen(&self) -> bool {
+        let by_hand = matches!(self.why.as_str(), "chosen" | "once");
+        self.booted.is_none_or(|d| by_hand && d != self.good)
+    }
+}
