@@ -7,6 +7,9 @@ use super::judge::{Cause, Result as Ending};
 use super::state::State;
 use super::step::{Effect, Ended, Refused};
 use crate::boot::block::{Mode, Trial};
+use crate::boot::stage::Reached;
+use crate::cmdline::Why;
+use crate::id::{ArmId, DeployId};
 
 type Next = Result<(Updates, Vec<Effect>), Refused>;
 
@@ -15,9 +18,28 @@ impl Updates {
         self.jitter = facts.jitter;
         self.request = Some(facts.request);
         self.parent = Some(facts.parent);
+        let state = self.replaced(state, facts);
         match facts.trial {
             Some(trial) => self.begin_with_trial(state, facts, trial),
             None => self.begin_without_trial(state, facts),
+        }
+    }
+
+    /// In memory only: a trial that failed and whose place in the block was taken since is judged all the same. The initramfs does
+    /// that when it has to have another deployment started.
+    fn replaced(&mut self, state: State, facts: &Facts) -> State {
+        match state.arming() {
+            Some((d, arm))
+                if arm < facts.arm
+                    && d != facts.good
+                    && matches!(state, State::AwaitingReboot { .. } | State::OnTrial { .. })
+                    && !facts.evidence(arm).is_empty() =>
+            {
+                let cause = self.cause_of_starts(facts, arm);
+                self.note_failed(&state, facts, d, arm, cause);
+                State::Idle
+            }
+            _ => state,
         }
     }
 
@@ -53,39 +75,55 @@ impl Updates {
 
     /// Why the trial is over, unless it is not.
     fn cause(&self, facts: &Facts, trial: Trial) -> Option<Cause> {
-        match facts.why.as_str() {
-            "hash" => return Some(Cause::Damaged),
-            "load" => return Some(Cause::NotLoaded),
-            "nosave" => return Some(Cause::NotCounted),
-            _ if facts.wanted == Some(trial.deployment) && facts.booted != facts.wanted => return Some(Cause::Initramfs),
-            _ if trial.tries > 0 => return None,
-            _ => {}
+        match facts.why {
+            Some(Why::Hash) => Some(Cause::Damaged),
+            Some(Why::Load) => Some(Cause::NotLoaded),
+            Some(Why::NoSave) => Some(Cause::NotCounted),
+            Some(Why::Trial) if facts.another_root => Some(Cause::Initramfs),
+            _ if trial.tries > 0 => None,
+            _ => Some(self.cause_of_starts(facts, facts.arm)),
         }
-        if self.verdicts_of(facts.arm).any(|v| v.result == Ending::StartFailed) {
-            return Some(Cause::Gate);
+    }
+
+    /// Why the starts of arming `arm` failed.
+    fn cause_of_starts(&self, facts: &Facts, arm: ArmId) -> Cause {
+        if self.verdicts_of(arm).any(|v| v.result == Ending::StartFailed) {
+            return Cause::Gate;
         }
-        Some(match facts.stage.as_deref() {
-            None | Some("") => Cause::Kernel,
-            Some("initramfs") => Cause::Initramfs,
-            Some("gate") => Cause::Gate,
-            Some(_) => Cause::Userspace,
-        })
+        match facts.stage.reached {
+            _ if facts.stage.arm != Some(arm) => Cause::Kernel,
+            Reached::Initramfs => Cause::Initramfs,
+            Reached::Userspace => Cause::Userspace,
+        }
     }
 
     /// The trial is over: recorded with its evidence and blocked, then taken out of the block.
     fn judge(mut self, state: &State, facts: &Facts, trial: Trial, cause: Cause) -> Next {
         let (d, arm) = (trial.deployment, facts.arm);
-        let ours = state.is_about(d, arm, facts.trial_set);
+        self.note_failed(state, facts, d, arm, cause);
+        self.go(State::Failed { d, arm }, Effect::ClearTrial { d, arm })
+    }
+
+    /// In memory only: deployment `d` of arming `arm` failed; recorded and blocked, once.
+    fn note_failed(&mut self, state: &State, facts: &Facts, d: DeployId, arm: ArmId, cause: Cause) {
+        let current = facts.trial.is_some_and(|t| t.deployment == d) && facts.arm == arm;
+        let trial_set = facts.trial_set.filter(|_| current);
+        let trial_changes = facts.trial_changes.as_ref().filter(|_| current);
+        let ours = state.is_about(d, arm, trial_set);
         let mut seen: Vec<String> = self.verdicts_of(arm).flat_map(|v| v.evidence.iter().cloned()).collect();
-        seen.extend(facts.evidence.iter().cloned());
-        seen.dedup();
+        for line in facts.evidence(arm) {
+            if !seen.contains(&line) {
+                seen.push(line);
+            }
+        }
         let update = state.update().filter(|_| ours).cloned();
         let judged = self.verdicts_of(arm).any(|v| v.result == Ending::Failed);
         if !judged {
-            let verdict = self.verdict(d, arm, facts.trial_set, Ending::Failed, Some(cause), seen.clone());
+            let set = trial_set.or(state.prepared().filter(|_| ours).and_then(|p| facts.own_set(p.snapshot)));
+            let verdict = self.verdict(d, arm, set, Ending::Failed, Some(cause), seen.clone());
             self.record(verdict);
             let now = self.now();
-            match (&update, &facts.trial_changes, cause) {
+            match (&update, trial_changes, cause) {
                 (_, _, Cause::NotCounted) => self.wait(facts.jitter),
                 (Some(update), _, _) => block(&mut self.blocked, &update.changes, cause, &seen, now),
                 // The memory was lost; what the trial changed is still on disk.
@@ -99,7 +137,6 @@ impl Updates {
         }
         let more = seen.first().map(|line| format!(" ({line})")).unwrap_or_default();
         self.degraded = Some(format!("deployment {d} was left: {cause}{more}"));
-        self.go(State::Failed { d, arm }, Effect::ClearTrial { d, arm })
     }
 
     fn begin_without_trial(mut self, state: State, facts: &Facts) -> Next {
@@ -137,10 +174,7 @@ impl Updates {
         let prepared = state.undeployed();
         let set = prepared.as_ref().and_then(|p| facts.own_set(p.snapshot));
         match (state, set) {
-            (
-                State::Sealing { update, .. } | State::Verified { update, .. } | State::Deploying { update, .. },
-                Some(set),
-            ) => {
+            (State::Sealing { update, .. } | State::Verified { update, .. } | State::Deploying { update, .. }, Some(set)) => {
                 if update.parent == facts.parent {
                     return State::Verified { update, set };
                 }

@@ -31,10 +31,8 @@ impl Change {
 pub struct Changes(Vec<Change>);
 
 /// Beginnings of names of packages that can keep a machine from starting, whatever else an update contains.
-const BOOT_PACKAGES: [&str; 12] = [
-    "linux", "mkinitcpio", "systemd", "glibc", "ast", "btrfs-progs", "kmod", "util-linux", "dbus", "amd-ucode", "intel-ucode",
-    "busybox",
-];
+const BOOT_PACKAGES: [&str; 12] =
+    ["linux", "mkinitcpio", "systemd", "glibc", "ast", "btrfs-progs", "kmod", "util-linux", "dbus", "amd-ucode", "intel-ucode", "busybox"];
 
 impl Changes {
     /// These changes, sorted, each package once.
@@ -49,8 +47,7 @@ impl Changes {
         let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
         let gone = gone.map(|(name, from)| Change { name: name.clone(), from: Some(from.clone()), to: None });
         let come = after.iter().filter(|(name, to)| before.get(*name) != Some(to));
-        let come =
-            come.map(|(name, to)| Change { name: name.clone(), from: before.get(name).cloned(), to: Some(to.clone()) });
+        let come = come.map(|(name, to)| Change { name: name.clone(), from: before.get(name).cloned(), to: Some(to.clone()) });
         Self::new(gone.chain(come).collect())
     }
 

@@ -2,6 +2,8 @@
 
 use super::changes::Changes;
 use crate::boot::block::Trial;
+use crate::boot::stage::Stage;
+use crate::cmdline::Why;
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 
 /// Who started this cycle.
@@ -22,10 +24,10 @@ pub struct Facts {
     pub jitter: u32,
     /// The deployment that runs, if it is one.
     pub booted: Option<DeployId>,
-    /// `ast.why` of this start.
-    pub why: String,
-    /// The deployment that the boot loader had named, where the initramfs had to mount another.
-    pub wanted: Option<DeployId>,
+    /// Why the boot loader started it.
+    pub why: Option<Why>,
+    /// Whether the initramfs had to mount another root than the one that the boot loader had named.
+    pub another_root: bool,
     /// The block's good one.
     pub good: DeployId,
     /// What that was made from.
@@ -38,10 +40,8 @@ pub struct Facts {
     pub trial_set: Option<SetId>,
     /// What the trial changes against the default, if an update made it and not a person.
     pub trial_changes: Option<Changes>,
-    /// The last stage that the newest arming reached (`initramfs`, `userspace` …), if any.
-    pub stage: Option<String>,
-    /// Evidence that the stage file holds of it.
-    pub evidence: Vec<String>,
+    /// The stage file, whichever arming it is about.
+    pub stage: Stage,
     /// Current set of the default's snapshot: what an update is cloned from.
     pub parent: SetId,
     /// Of [`super::Updates::own_snapshots`], the sets of those that are in the tree and still bear their mark.
@@ -53,7 +53,7 @@ pub struct Facts {
 impl Facts {
     /// Whether this start is the trial of the block itself.
     pub fn on_trial(&self) -> bool {
-        self.why == "trial" && self.trial.is_some_and(|t| Some(t.deployment) == self.booted)
+        self.why == Some(Why::Trial) && !self.another_root && self.trial.is_some_and(|t| Some(t.deployment) == self.booted)
     }
 
     /// The set of snapshot `n`, if it is one of ours.
@@ -61,9 +61,15 @@ impl Facts {
         self.ours.iter().copied().find(|set| set.snapshot == n)
     }
 
+    /// What starts of arming `arm` left behind, oldest first.
+    pub fn evidence(&self, arm: ArmId) -> Vec<String> {
+        let about = self.stage.arm == Some(arm);
+        self.stage.earlier.iter().chain(&self.stage.evidence).filter(|_| about).cloned().collect()
+    }
+
     /// Whether a person chose what runs, and it is not the default: then updates wait.
     pub fn chosen(&self) -> bool {
-        let by_hand = matches!(self.why.as_str(), "chosen" | "once");
+        let by_hand = matches!(self.why, Some(Why::Chosen | Why::Once));
         self.booted.is_none_or(|d| by_hand && d != self.good)
     }
 }

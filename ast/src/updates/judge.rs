@@ -102,9 +102,7 @@ const MAX_EVIDENCE: (usize, usize) = (20, 300);
 
 /// `lines` cut to what a verdict keeps, control characters replaced.
 pub fn evidence(lines: impl IntoIterator<Item = String>) -> Vec<String> {
-    let clean = |line: String| -> String {
-        line.chars().take(MAX_EVIDENCE.1).map(|c| if c.is_control() { ' ' } else { c }).collect()
-    };
+    let clean = |line: String| -> String { line.chars().take(MAX_EVIDENCE.1).map(|c| if c.is_control() { ' ' } else { c }).collect() };
     lines.into_iter().take(MAX_EVIDENCE.0).map(clean).collect()
 }
 

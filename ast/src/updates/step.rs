@@ -152,9 +152,7 @@ impl Updates {
             (State::Upgrading { update }, Event::Upgraded(changes)) => self.upgraded(update, changes),
             (State::Upgrading { update }, Event::Whole) => self.go(State::Upgrading { update }, Effect::PlanSeal),
             (State::Upgrading { update }, Event::NotWhole(why)) => self.not_whole(&update, why),
-            (State::Upgrading { update }, Event::SealPlanned(snapshot)) => {
-                self.go(State::Sealing { update, snapshot }, Effect::CommitSeal)
-            }
+            (State::Upgrading { update }, Event::SealPlanned(snapshot)) => self.go(State::Sealing { update, snapshot }, Effect::CommitSeal),
             (State::Sealing { update, .. }, Event::Sealed(set)) => self.verified(update, set),
             (State::Verified { update, set }, Event::DeployPlanned { d, arm }) => {
                 self.go(State::Deploying { update, set, d, arm }, Effect::CommitDeploy)
@@ -174,9 +172,7 @@ impl Updates {
             }
             (state, Event::TrialCleared) => self.stop(state, "the one start that was asked for is over", false),
             (state, Event::WentWrong(what)) => self.went_wrong(state, &what),
-            (state, event) => {
-                Err(Refused::Event { state: state.name(), event: format!("{event:?}").chars().take(80).collect() })
-            }
+            (state, event) => Err(Refused::Event { state: state.name(), event: format!("{event:?}").chars().take(80).collect() }),
         }
     }
 
@@ -215,16 +211,12 @@ impl Updates {
         let days = |until: super::Age| until.since(self.now()).div_ceil(24 * 3600);
         match decide(&self.blocked, changes, self.now()) {
             Decision::Try => None,
-            Decision::SameSet { until } => Some(format!(
-                "not trying {}: it failed before; again when it changes, or in {} days",
-                changes.summary(),
-                days(until)
-            )),
-            Decision::Suspect { package, until } => Some(format!(
-                "waiting {} days with {}: {package} was in an update that failed",
-                days(until),
-                changes.summary()
-            )),
+            Decision::SameSet { until } => {
+                Some(format!("not trying {}: it failed before; again when it changes, or in {} days", changes.summary(), days(until)))
+            }
+            Decision::Suspect { package, until } => {
+                Some(format!("waiting {} days with {}: {package} was in an update that failed", days(until), changes.summary()))
+            }
         }
     }
 
@@ -260,15 +252,7 @@ impl Updates {
         self.go(State::AwaitingReboot { update, set, d, arm, since }, Effect::AskReboot)
     }
 
-    fn gate(
-        mut self,
-        state: State,
-        d: DeployId,
-        arm: ArmId,
-        set: Option<SetId>,
-        healthy: bool,
-        seen: Vec<String>,
-    ) -> Next {
+    fn gate(mut self, state: State, d: DeployId, arm: ArmId, set: Option<SetId>, healthy: bool, seen: Vec<String>) -> Next {
         let ours = state.is_about(d, arm, set);
         let update = if ours { state.update().cloned() } else { None };
         if !ours {

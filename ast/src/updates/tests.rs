@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::blocks::{block, decide};
 use super::*;
 use crate::boot::block::{Mode, Trial};
+use crate::boot::stage::{Reached, Stage};
+use crate::cmdline::Why;
 use crate::id::{ArmId, DeployId, Generation, SetId, SnapshotId};
 
 const DAY: u64 = 86_400;
@@ -23,20 +25,23 @@ fn facts() -> Facts {
         request: Request::Timer,
         jitter: 0,
         booted: Some(DeployId::new(1)),
-        why: "good".into(),
-        wanted: None,
+        why: Some(Why::Good),
+        another_root: false,
         good: DeployId::new(1),
         good_set: None,
         trial: None,
         arm: ArmId::new(0),
         trial_set: None,
         trial_changes: None,
-        stage: None,
-        evidence: vec![],
+        stage: Stage::default(),
         parent: set(1),
         ours: vec![],
         paused: false,
     }
+}
+
+fn stage(arm: u32, reached: Reached) -> Stage {
+    Stage { arm: Some(ArmId::new(arm)), reached, ..Stage::default() }
 }
 
 fn trial(d: u32, tries: u8) -> Option<Trial> {
@@ -120,26 +125,19 @@ fn u2_nothing_new_leaves_nothing_behind() {
 #[test]
 fn a_failed_trial_is_judged_blocked_and_cleared_once() {
     let causes = [
-        ("exhausted", 0, None, Cause::Kernel),
-        ("exhausted", 0, Some("initramfs"), Cause::Initramfs),
-        ("exhausted", 0, Some("userspace"), Cause::Userspace),
-        ("exhausted", 0, Some("gate"), Cause::Gate),
-        ("hash", 2, None, Cause::Damaged),
-        ("load", 2, None, Cause::NotLoaded),
+        (Why::Exhausted, 0, Stage::default(), Cause::Kernel),
+        (Why::Exhausted, 0, stage(1, Reached::Initramfs), Cause::Initramfs),
+        (Why::Exhausted, 0, stage(1, Reached::Userspace), Cause::Userspace),
+        (Why::Exhausted, 0, stage(7, Reached::Userspace), Cause::Kernel),
+        (Why::Hash, 2, Stage::default(), Cause::Damaged),
+        (Why::Load, 2, Stage::default(), Cause::NotLoaded),
     ];
     for (why, tries, stage, cause) in causes {
-        let facts = Facts {
-            why: why.into(),
-            trial: trial(2, tries),
-            arm: ArmId::new(1),
-            stage: stage.map(str::to_owned),
-            trial_set: Some(set(2)),
-            ..facts()
-        };
+        let facts = Facts { why: Some(why), trial: trial(2, tries), arm: ArmId::new(1), stage, trial_set: Some(set(2)), ..facts() };
         let (machine, effects) = begin(at(awaiting()), facts.clone());
         let clear = Effect::ClearTrial { d: DeployId::new(2), arm: ArmId::new(1) };
-        assert_eq!(effects, vec![clear.clone()], "{why}");
-        assert_eq!(machine.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [cause], "{why}");
+        assert_eq!(effects, vec![clear.clone()], "{why:?}");
+        assert_eq!(machine.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [cause], "{why:?}");
         assert!(machine.degraded.as_ref().is_some_and(|d| d.contains(&cause.to_string())), "{:?}", machine.degraded);
         // Killed before the block was written: the same again, and nothing counted twice.
         let (again, effects) = begin(machine.clone(), facts);
@@ -152,9 +150,29 @@ fn a_failed_trial_is_judged_blocked_and_cleared_once() {
 
 #[test]
 fn a_machine_that_cannot_count_blames_no_package() {
-    let facts = Facts { why: "nosave".into(), trial: trial(2, 3), arm: ArmId::new(1), ..facts() };
+    let facts = Facts { why: Some(Why::NoSave), trial: trial(2, 3), arm: ArmId::new(1), ..facts() };
     let (machine, _) = begin(at(awaiting()), facts);
     assert!(machine.blocked.is_empty() && machine.retry.attempts == 1 && machine.degraded.is_some());
+}
+
+#[test]
+fn b9_a_trial_that_the_initramfs_replaced_is_judged_and_the_one_start_is_cleared() {
+    let once = Some(Trial { deployment: DeployId::new(1), mode: Mode::Once, tries: 0 });
+    let mut marks = stage(1, Reached::Initramfs);
+    marks.add_evidence("initramfs: deployment 2: it has no init");
+    let facts = Facts { why: Some(Why::Once), trial: once, arm: ArmId::new(2), stage: marks, ..facts() };
+    let (machine, effects) = begin(at(awaiting()), facts);
+    assert_eq!(effects, vec![Effect::ClearTrial { d: DeployId::new(1), arm: ArmId::new(2) }]);
+    assert_eq!(machine.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [Cause::Initramfs]);
+    assert!(machine.degraded.as_ref().is_some_and(|d| d.contains("has no init")));
+    let (machine, _) = machine.step(Event::TrialCleared).expect("cleared");
+    let (machine, effects) = begin(machine, Facts { why: Some(Why::Once), ..self::facts() });
+    assert!(matches!(effects.as_slice(), [Effect::Check(_)]), "the good one runs, whoever named it: {effects:?}");
+    drop(machine);
+    // Another root mounted under the trial's kernel: judged at once, whatever tries are left.
+    let facts = Facts { why: Some(Why::Trial), another_root: true, trial: trial(2, 2), arm: ArmId::new(1), ..self::facts() };
+    let (machine, _) = begin(at(awaiting()), facts);
+    assert_eq!(machine.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [Cause::Initramfs]);
 }
 
 #[test]
@@ -170,7 +188,7 @@ fn b15_what_a_person_deployed_is_left_alone() {
     let (_, effects) = begin(at(State::Idle), Facts { trial: once, arm: ArmId::new(7), ..facts() });
     assert!(matches!(effects.as_slice(), [Effect::End(_)]), "{effects:?}");
     // Something else than the default was picked in the menu.
-    let picked = Facts { why: "chosen".into(), booted: Some(DeployId::new(4)), ..facts() };
+    let picked = Facts { why: Some(Why::Chosen), booted: Some(DeployId::new(4)), ..facts() };
     let (_, effects) = begin(at(State::Idle), picked);
     assert!(end_of(&effects).text.contains("chosen by hand"));
 }
@@ -184,7 +202,10 @@ fn the_gate_speaks_and_the_record_is_there_before_the_reboot() {
     let (machine, _) = machine.step(bad("check 10-web: status 2")).expect("and again at the next try");
     assert_eq!(machine.verdicts_of(arm).count(), 2);
     // Back on the good one: both are in the evidence, and the cause is the gate.
-    let facts = Facts { why: "exhausted".into(), trial: trial(2, 0), arm, stage: Some("gate".into()), ..facts() };
+    let facts = {
+        let stage = stage(1, Reached::Userspace);
+        Facts { why: Some(Why::Exhausted), trial: trial(2, 0), arm, stage, ..facts() }
+    };
     let (machine, _) = begin(machine, facts);
     let last = machine.verdicts.last().expect("a verdict");
     assert_eq!((last.result, last.cause, last.evidence.len()), (TrialResult::Failed, Some(Cause::Gate), 2));
@@ -199,7 +220,7 @@ fn a_start_killed_between_promotion_and_its_record_is_seen_as_promoted() {
         assert!(matches!(effects.as_slice(), [Effect::Check(_)]), "{effects:?}");
     }
     // The gate said yes and was killed before it could promote.
-    let facts = Facts { why: "trial".into(), booted: Some(DeployId::new(2)), trial: trial(2, 2), arm: ArmId::new(1), ..facts() };
+    let facts = Facts { why: Some(Why::Trial), booted: Some(DeployId::new(2)), trial: trial(2, 2), arm: ArmId::new(1), ..facts() };
     let (_, effects) = begin(at(on_trial(Some(true))), facts.clone());
     assert_eq!(effects, vec![Effect::Promote { d: DeployId::new(2), arm: ArmId::new(1) }]);
     let (_, effects) = begin(at(on_trial(None)), facts);

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::super::*;
 use super::set;
 use crate::boot::block::{Mode, Trial};
+use crate::boot::stage::{Reached, Stage};
+use crate::cmdline::Why;
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 
 /// Something that befalls the machine.
@@ -51,8 +53,8 @@ pub struct World {
     arm: ArmId,
     used_arms: BTreeSet<ArmId>,
     booted: DeployId,
-    why: &'static str,
-    stage: Option<&'static str>,
+    why: Why,
+    stage: Stage,
     mirror: u32,
     bad: BTreeSet<u32>,
 }
@@ -73,8 +75,8 @@ impl World {
             arm: ArmId::new(0),
             used_arms: BTreeSet::new(),
             booted: first,
-            why: "good",
-            stage: None,
+            why: Why::Good,
+            stage: Stage::default(),
             mirror: 1,
             bad: BTreeSet::new(),
         }
@@ -101,16 +103,15 @@ impl World {
             request: Request::Timer,
             jitter: 7,
             booted: Some(self.booted),
-            why: self.why.into(),
-            wanted: None,
+            why: Some(self.why),
+            another_root: false,
             good: self.good,
             good_set: Some(self.deployments[&self.good].0),
             trial: self.trial,
             arm: self.arm,
             trial_set: self.trial.map(|t| self.deployments[&t.deployment].0),
             trial_changes: None,
-            stage: self.stage.map(str::to_owned),
-            evidence: vec![],
+            stage: self.stage.clone(),
             parent: self.deployments[&self.good].0,
             ours,
             paused: false,
@@ -148,10 +149,7 @@ impl World {
                 assert!(self.tree.insert(n, (self.mirror, Some(update.mark()))).is_none(), "a number was used twice");
                 Event::Sealed(set(n.get()))
             }
-            Effect::PlanDeploy(_) => Event::DeployPlanned {
-                d: DeployId::new(self.next_d),
-                arm: self.arm.next().expect("a number"),
-            },
+            Effect::PlanDeploy(_) => Event::DeployPlanned { d: DeployId::new(self.next_d), arm: self.arm.next().expect("a number") },
             Effect::CommitDeploy => {
                 let State::Deploying { set, d, arm, .. } = state else { panic!("armed in {state:?}") };
                 assert!(self.trial.is_none(), "a second trial was armed over {:?}", self.trial);
@@ -160,7 +158,7 @@ impl World {
                 self.deployments.insert(*d, (*set, true));
                 self.next_d += 1;
                 self.arm = *arm;
-                self.stage = None;
+                self.stage = Stage::default();
                 self.trial = Some(Trial { deployment: *d, mode: Mode::Trial, tries: 3 });
                 Event::Armed
             }
@@ -230,16 +228,17 @@ impl World {
                 if self.bad.contains(&self.version(t.deployment)) {
                     // It panics, or its gate says no; either way the next start follows at once.
                     if self.starts % 2 == 0 {
-                        self.stage = Some("gate");
+                        self.stage = super::stage(self.arm.get(), Reached::Userspace);
+                        self.stage.add_evidence("gate: no");
                         self.gate(t.deployment, false);
                     }
                     return self.restart();
                 }
-                (self.booted, self.why) = (t.deployment, "trial");
+                (self.booted, self.why) = (t.deployment, Why::Trial);
                 self.gate(t.deployment, true);
             }
-            Some(_) => (self.booted, self.why) = (self.good, "exhausted"),
-            None => (self.booted, self.why) = (self.good, "good"),
+            Some(_) => (self.booted, self.why) = (self.good, Why::Exhausted),
+            None => (self.booted, self.why) = (self.good, Why::Good),
         }
     }
 
@@ -267,7 +266,7 @@ impl World {
                 self.deployments.insert(d, (set(n.get()), false));
                 self.arm = self.arm.next().expect("a number");
                 assert!(self.used_arms.insert(self.arm), "an arming was used twice");
-                self.stage = None;
+                self.stage = Stage::default();
                 self.trial = Some(Trial { deployment: d, mode: Mode::Trial, tries: 3 });
             }
             Happening::Days(days) => self.uptime += u64::from(days) * 86_400,
