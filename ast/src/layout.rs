@@ -47,6 +47,19 @@ pub const LOCAL_BLOCK: &str = "bootblock";
 
 /// Directory of the documents, below the snapshots subvolume.
 pub const DOCUMENTS: &str = "ast";
+/// Below [`DOCUMENTS`]: the tree.
+pub const TREE: &str = "tree.json";
+/// Below [`DOCUMENTS`]: what the installer found and proved.
+pub const MACHINE: &str = "machine.json";
+/// Below [`DOCUMENTS`]: the lowest numbers never given to a deployment or an arming.
+pub const NUMBERS: &str = "numbers.json";
+/// Below [`DOCUMENTS`]: state of the unattended updates.
+pub const UPDATES: &str = "updates.json";
+/// Below [`DOCUMENTS`]: a line for each committed operation.
+pub const HISTORY: &str = "history.jsonl";
+/// Below [`DOCUMENTS`]: the lock of every writer.
+pub const LOCK: &str = "lock";
+
 /// Directory with what GRUB reads of ours, below `@boot` and below `/boot`.
 pub const GRUB_DIR: &str = "grub/ast";
 
@@ -155,9 +168,24 @@ impl Layout {
         self.deployment(d).join("deployment.json")
     }
 
+    /// The shared /var as it was when the trial of `d` was armed, read-only; given back only on request (S9).
+    pub fn deployment_var_before(&self, d: DeployId) -> PathBuf {
+        self.deployment(d).join("var.before")
+    }
+
+    /// A file that exists once `d` has booted well: only such a deployment becomes a fallback (B2).
+    pub fn deployment_well(&self, d: DeployId) -> PathBuf {
+        self.deployment(d).join("well")
+    }
+
     /// `work`, whose content is garbage by its name.
     pub fn work(&self) -> PathBuf {
         self.snapshots.join("work")
+    }
+
+    /// `work/TOKEN`, a directory with four writable subvolumes, whose name says whose it is.
+    pub fn work_copy(&self, token: &str) -> PathBuf {
+        self.work().join(token)
     }
 
     /// The documents.

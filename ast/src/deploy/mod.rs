@@ -1,1 +1,3 @@
-//! Lands next.
+//! What boots: plans that change the boot block.
+
+pub mod record;

@@ -169,9 +169,8 @@ pub fn may_write(path: &Path) -> Result<(), DocumentError> {
         min_writer: u32,
     }
     // Looks at nothing but the one number, so that it is found in envelopes of any later shape.
-    let needs = file::read_if_exists(path)?
-        .and_then(|bytes| serde_json::from_slice::<Writer>(&bytes).ok())
-        .map_or(0, |writer| writer.min_writer);
+    let needs =
+        file::read_if_exists(path)?.and_then(|bytes| serde_json::from_slice::<Writer>(&bytes).ok()).map_or(0, |writer| writer.min_writer);
     if needs > VERSION { Err(DocumentError::NewerToWrite { path: path.to_owned(), needs }) } else { Ok(()) }
 }
 

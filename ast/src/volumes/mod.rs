@@ -1,1 +1,92 @@
-//! Lands next.
+//! What is on disk: sets, deployments and working copies as directories of subvolumes. btrfs says what exists, the tree what it means.
+
+mod mounts;
+mod owner;
+mod remove;
+
+#[cfg(test)]
+mod tests;
+
+pub use mounts::{MountEntry, Mounts};
+pub use owner::is_dead;
+pub use remove::remove;
+
+use std::path::PathBuf;
+
+use crate::id::{DeployId, SetId, SnapshotId};
+use crate::layout::{Layout, Part};
+use crate::sys::{SysError, btrfs, file};
+
+/// Why a directory of subvolumes could not be made or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// It, or something inside, is mounted (S14).
+    #[error("{} is mounted and stays", .0.display())]
+    Mounted(PathBuf),
+    /// It leads to another filesystem, where nothing is ours to delete.
+    #[error("{} is on another filesystem and stays", .0.display())]
+    Foreign(PathBuf),
+}
+
+/// Sets on disk, whole or not, in the order of their numbers. Names that are no set are passed over.
+pub fn sets(layout: &Layout) -> Result<Vec<SetId>, VolumeError> {
+    named(layout.sets())
+}
+
+/// Deployments on disk, whole or not, in the order of their numbers.
+pub fn deployments(layout: &Layout) -> Result<Vec<DeployId>, VolumeError> {
+    named(layout.deployments())
+}
+
+/// Names of the working copies on disk, dead ones included.
+pub fn work_copies(layout: &Layout) -> Result<Vec<String>, VolumeError> {
+    Ok(file::names(&layout.work())?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+fn named<T: std::str::FromStr + Ord>(dir: PathBuf) -> Result<Vec<T>, VolumeError> {
+    let names = file::names(&dir)?;
+    let mut found: Vec<T> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Whether the set is there with its four subvolumes, each read-only.
+pub fn is_whole_set(layout: &Layout, set: SetId) -> bool {
+    Part::ALL.iter().all(|part| is_sealed(&layout.set_part(set, *part)))
+}
+
+/// Whether the deployment is there: root and boot read-only, `/etc` and its base.
+pub fn is_whole_deployment(layout: &Layout, d: DeployId) -> bool {
+    is_sealed(&layout.deployment_part(d, Part::Root))
+        && is_sealed(&layout.deployment_part(d, Part::Boot))
+        && btrfs::is_subvolume(&layout.deployment_part(d, Part::Etc))
+        && btrfs::is_subvolume(&layout.deployment_etc_base(d))
+}
+
+fn is_sealed(path: &std::path::Path) -> bool {
+    btrfs::is_subvolume(path) && btrfs::is_read_only(path).unwrap_or(false)
+}
+
+/// The highest snapshot number that anything on disk bears: sets, and the links of the README, whose targets may be gone (S6).
+pub fn highest_snapshot(layout: &Layout) -> Result<Option<SnapshotId>, VolumeError> {
+    let mut highest = sets(layout)?.into_iter().map(|set| set.snapshot).max();
+    for part in Part::ALL {
+        for (n, _) in links(layout, part)? {
+            highest = highest.max(Some(n));
+        }
+    }
+    Ok(highest)
+}
+
+/// Everything named like one of the README's links for `part` (`rootfs/snapshot-N`, `etc/etc-N` …), whatever it is.
+pub fn links(layout: &Layout, part: Part) -> Result<Vec<(SnapshotId, PathBuf)>, VolumeError> {
+    let example = layout.link(SnapshotId::BASE, part);
+    let (Some(dir), Some(name)) = (example.parent(), example.file_name().and_then(|n| n.to_str())) else { return Ok(Vec::new()) };
+    let prefix = name.trim_end_matches('0');
+    let number = |name: &std::ffi::OsString| name.to_str()?.strip_prefix(prefix)?.parse::<SnapshotId>().ok();
+    let names = file::names(dir)?;
+    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
+}

@@ -1,0 +1,101 @@
+//! Deleting what nothing names any more, and finding out what is named (S14).
+
+use std::collections::BTreeSet;
+
+use super::open::{Locked, Store};
+use super::{StoreError, stop};
+use crate::boot::block::BootBlock;
+use crate::boot::medium::Copies;
+use crate::id::{DeployId, SetId};
+use crate::sys::file;
+use crate::volumes::{self, Mounts, VolumeError};
+
+/// Sets and deployments that something on disk or in memory names.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) sets: BTreeSet<SetId>,
+    pub(super) deployments: BTreeSet<DeployId>,
+}
+
+impl Named {
+    fn by_block(&mut self, block: &BootBlock) {
+        self.deployments.extend([Some(block.good), block.prev, block.trial.map(|t| t.deployment)].into_iter().flatten());
+    }
+
+    /// Everything in `text` that could be one of ours, in whatever form a menu of any version writes it: rather one too many.
+    pub(super) fn by_text(&mut self, text: &str) {
+        for word in text.split(|c: char| !(c.is_ascii_digit() || c == '.')) {
+            self.sets.extend(word.trim_matches('.').parse::<SetId>());
+        }
+        for mark in ["deploy/", "ast.d=", "ast-d", "ast_baked_good=", "ast_good=", "ast_prev=", "ast_try="] {
+            for (at, _) in text.match_indices(mark) {
+                let rest = text.get(at + mark.len()..).unwrap_or_default();
+                let rest = rest.trim_start_matches(['"', '\'']);
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                self.deployments.extend(digits.parse::<DeployId>());
+            }
+        }
+    }
+}
+
+/// What tree, boot block, running system, baked entries, menu and previous menu name.
+///
+/// Refuses: when one of them cannot be read.
+pub(super) fn named(store: &Store, copies: &Copies) -> Result<Named, StoreError> {
+    let mut named = Named::default();
+    named.sets.extend(store.tree()?.nodes().map(crate::tree::Node::set));
+    for copy in [&copies.a, &copies.b] {
+        named.by_block(copy.as_ref().map_err(|_| StoreError::NoBlock)?);
+    }
+    if let Some(booted) = store.booted() {
+        named.sets.extend(booted.set);
+        named.deployments.extend(booted.d);
+    }
+    let dir = store.grub_dir().join("ast");
+    for name in file::names(&dir)? {
+        let path = dir.join(&name);
+        if path.is_file() {
+            named.by_text(&String::from_utf8_lossy(&file::read(&path)?));
+        }
+    }
+    Ok(named)
+}
+
+/// What nothing names is deleted: sets, deployments, and working copies whose owner is dead. Gives back what went, in words.
+///
+/// If interrupted: the next repair goes on.
+/// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
+pub(super) fn collect(locked: &Locked) -> Result<Vec<String>, StoreError> {
+    if !locked.deletes {
+        return Ok(Vec::new());
+    }
+    let store = &locked.store;
+    let layout = store.layout();
+    let named = named(store, &store.copies()?)?;
+    let mut garbage = Vec::new();
+    for token in volumes::work_copies(layout)? {
+        if volumes::is_dead(&token)? {
+            garbage.push((format!("working copy {token}"), layout.work_copy(&token)));
+        }
+    }
+    for d in volumes::deployments(layout)?.into_iter().filter(|d| !named.deployments.contains(d)) {
+        garbage.push((format!("deployment {d}"), layout.deployment(d)));
+    }
+    for set in volumes::sets(layout)?.into_iter().filter(|set| !named.sets.contains(set)) {
+        garbage.push((format!("set {set}"), layout.set(set)));
+    }
+    if garbage.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mounts = Mounts::of_filesystem(layout.snapshots())?;
+    let mut gone = Vec::new();
+    for (what, dir) in garbage {
+        stop::point(&format!("collect: {what}"));
+        match volumes::remove(&dir, &mounts) {
+            Ok(()) => gone.push(what),
+            Err(VolumeError::Mounted(path)) => tracing::info!("{} is mounted and stays for now", path.display()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(gone)
+}

@@ -1,0 +1,158 @@
+//! Why something is not done, with the object it is about.
+
+use std::path::PathBuf;
+
+use super::document::DocumentError;
+use crate::boot::medium::MediumError;
+use crate::id::{ArmId, DeployId, SetId, SnapshotId};
+use crate::sys::SysError;
+use crate::sys::lock::LockError;
+use crate::tree::TreeError;
+use crate::volumes::VolumeError;
+
+/// What another room said, when one of its functions is called by a plan.
+pub type RoomError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a snapshot is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It runs.
+    Booted,
+    /// It boots when nothing is on trial.
+    Default,
+    /// It is on trial.
+    Trial,
+    /// It boots when the default does not.
+    Fallback,
+    /// Its owner pinned it.
+    Pinned,
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Booted => "booted",
+            Self::Default => "the default",
+            Self::Trial => "on trial",
+            Self::Fallback => "the fallback",
+            Self::Pinned => "pinned",
+        })
+    }
+}
+
+/// Why the store cannot be opened, or a plan not be made or carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No snapshots are seen there.
+    #[error("{} is no astOS: it has no {}", sysroot.display(), crate::layout::DOCUMENTS)]
+    NoSystem {
+        /// Where the snapshots should be seen.
+        sysroot: PathBuf,
+    },
+    /// A document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Another writer.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A rule of the tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A directory of subvolumes.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The kernel.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The medium of the boot block.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// Neither copy of the boot block can be used, so nothing that boots may be changed.
+    #[error("the boot block cannot be read, so what boots cannot be changed")]
+    NoBlock,
+    /// A snapshot that is needed.
+    #[error("snapshot {id} is {need}")]
+    Needed {
+        /// The snapshot.
+        id: SnapshotId,
+        /// What for.
+        need: Need,
+    },
+    /// A snapshot whose set on disk is not whole.
+    #[error("set {0} is not whole on disk")]
+    Broken(SetId),
+    /// There is no such deployment, or not all of it.
+    #[error("deployment {0} is not whole on disk")]
+    NoDeployment(DeployId),
+    /// Someone else saved the same snapshot meanwhile.
+    #[error("snapshot {} was changed meanwhile: this is a copy of {from}, and it is in {now} now", from.snapshot)]
+    Moved {
+        /// What the working copy is a copy of.
+        from: SetId,
+        /// What the snapshot is now.
+        now: SetId,
+    },
+    /// Tree or boot block are not as the plan found them.
+    #[error("this was planned for another state of the machine ({0})")]
+    Stale(&'static str),
+    /// Not enough space to begin (S10).
+    #[error("only {available} MiB are free where {needed} MiB are needed")]
+    NoSpace {
+        /// Free, in MiB.
+        available: u64,
+        /// Needed, in MiB.
+        needed: u64,
+    },
+    /// The new deployment is not whole (S12).
+    #[error("deployment {d} would not boot")]
+    Verify {
+        /// The deployment.
+        d: DeployId,
+        /// What is wrong with it.
+        source: RoomError,
+    },
+    /// A step of a plan failed in another room.
+    #[error("cannot {step}")]
+    Step {
+        /// The step, in words.
+        step: String,
+        /// Why.
+        source: RoomError,
+    },
+    /// What is booted is not what the boot block has on trial: someone deployed another, or the trial is over (B15).
+    #[error("deployment {d} of arming {arm} is no longer on trial")]
+    Superseded {
+        /// What was booted.
+        d: DeployId,
+        /// Its arming.
+        arm: ArmId,
+    },
+    /// What is booted is no deployment, or it is not known what is.
+    #[error("{0}")]
+    NotBooted(&'static str),
+    /// There is nothing to go back to.
+    #[error("no other deployment is known to have booted well")]
+    NoFallback,
+}
+
+impl StoreError {
+    /// Whether a rule forbids it (exit code 3), rather than the world failing.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Tree(error) => matches!(error, TreeError::Unknown(_) | TreeError::Base(_)),
+            Self::Volume(error) => matches!(error, VolumeError::Mounted(_)),
+            Self::Needed { .. } | Self::Moved { .. } | Self::Superseded { .. } | Self::NotBooted(_) | Self::NoFallback => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another ast is at work (exit code 4).
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Lock(LockError::Held { .. }))
+    }
+
+    /// Whether a newer ast has to do it (exit code 5).
+    pub fn needs_newer(&self) -> bool {
+        matches!(self, Self::Document(DocumentError::NewerToRead { .. } | DocumentError::NewerToWrite { .. }))
+    }
+}

@@ -1,0 +1,236 @@
+//! Opening: what the documents, the boot block and the initramfs say.
+
+use std::path::{Path, PathBuf};
+
+use super::document::{self, DocumentError};
+use super::machine::{Machine, Numbers};
+use super::run::Verify;
+use super::{Repaired, StoreError, repair};
+use crate::boot::block::BootBlock;
+use crate::boot::booted::Booted;
+use crate::boot::medium::{Copies, Medium};
+use crate::deploy::record;
+use crate::id::{DeployId, SetId, SnapshotId};
+use crate::layout::{self, Layout};
+use crate::sys::lock::{Lock, Wait};
+use crate::sys::{device, file};
+use crate::tree::{Marks, Tree};
+use crate::volumes::MountEntry;
+
+/// A machine's state as it was when it was opened. Reading needs no root where the files allow it.
+#[derive(Debug)]
+pub struct Store {
+    sysroot: PathBuf,
+    layout: Layout,
+    /// `None` when it cannot be told: a newer ast wrote it, or it is lost and so is the base.
+    pub(super) tree: Option<Tree>,
+    /// Why the older copy of the tree, or one guessed from the sets on disk, is all there is.
+    pub(super) tree_damage: Option<DocumentError>,
+    machine: Option<Machine>,
+    booted: Option<Booted>,
+}
+
+impl Store {
+    /// The state of the machine whose root is at `sysroot` (`/` in a running one): `.snapshots`, `boot/grub` and `run/ast/booted` below it.
+    ///
+    /// Refuses: a place without documents. A tree that only a newer ast can read is refused by [`Store::tree`], not here.
+    pub fn open(sysroot: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::of_sysroot(sysroot);
+        if !layout.documents().is_dir() {
+            return Err(StoreError::NoSystem { sysroot: sysroot.to_owned() });
+        }
+        let (tree, tree_damage) = match document::load::<Tree>(&layout.document(layout::TREE)) {
+            Ok(loaded) if loaded.damage.is_none() => (Some(loaded.body), None),
+            Ok(loaded) => (Some(repair::guess_tree(&layout, Some(&loaded.body))?.unwrap_or(loaded.body)), loaded.damage),
+            Err(damage @ (DocumentError::Damaged { .. } | DocumentError::Missing(_))) => (repair::guess_tree(&layout, None)?, Some(damage)),
+            // What boots can still be judged and recorded without it (S13).
+            Err(DocumentError::NewerToRead { .. }) => (None, None),
+            Err(error) => return Err(error.into()),
+        };
+        let machine = match document::load_if_exists::<Machine>(&layout.document(layout::MACHINE)) {
+            Ok(loaded) => loaded.map(|l| l.body),
+            // Everything that needs it says so; repair reports it and deletes nothing.
+            Err(DocumentError::Damaged { .. } | DocumentError::NewerToRead { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let booted = file::read_if_exists(&sysroot.join(layout::BOOTED_RECORD.trim_start_matches('/')))?
+            .map(|bytes| Booted::parse(&String::from_utf8_lossy(&bytes)));
+        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted })
+    }
+
+    /// The root of the machine, `/` in a running one.
+    pub fn sysroot(&self) -> &Path {
+        &self.sysroot
+    }
+
+    /// Names on disk.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where GRUB's files are seen: `boot/grub` of the machine.
+    pub fn grub_dir(&self) -> PathBuf {
+        self.sysroot.join("boot/grub")
+    }
+
+    /// The tree.
+    ///
+    /// Refuses: one that only a newer ast can read, or that is lost.
+    pub fn tree(&self) -> Result<&Tree, StoreError> {
+        match &self.tree {
+            Some(tree) => Ok(tree),
+            None => {
+                let path = self.layout.document(layout::TREE);
+                Err(document::load::<Tree>(&path).err().unwrap_or(DocumentError::Missing(path)).into())
+            }
+        }
+    }
+
+    /// What the installer found; `None` when nothing was installed.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// What the initramfs says about this boot; `None` when this machine does not run.
+    pub fn booted(&self) -> Option<&Booted> {
+        self.booted.as_ref()
+    }
+
+    /// The set in generation of now of this snapshot, whole on disk.
+    ///
+    /// Refuses: a snapshot that is not there.
+    pub fn set_of(&self, id: SnapshotId) -> Result<SetId, StoreError> {
+        let set = self.tree()?.set_of(id)?;
+        if crate::volumes::is_whole_set(&self.layout, set) { Ok(set) } else { Err(StoreError::Broken(set)) }
+    }
+
+    /// Where the boot block is.
+    ///
+    /// Refuses: a machine without `machine.json`, or whose medium is not there.
+    pub fn medium(&self) -> Result<Medium, StoreError> {
+        let machine = self.machine.as_ref().ok_or_else(|| DocumentError::Missing(self.layout.document(layout::MACHINE)))?;
+        // What is mounted comes first: of an image and its copy both have the UUID, and only one is meant.
+        let mounted = MountEntry::of(self.layout.snapshots())?.filter(|e| e.fstype == "btrfs").map(|e| e.source);
+        let root = match mounted.filter(|node| node.exists()) {
+            Some(node) => Some(node),
+            None => device::find_by_uuid(&machine.fs_uuid)?,
+        };
+        let root = root.unwrap_or_else(|| PathBuf::from("/dev/disk/by-uuid").join(&machine.fs_uuid));
+        Ok(Medium::find(&machine.block.clone().into(), &root, &self.layout.documents())?)
+    }
+
+    /// Both copies of the boot block as they are now. A copy that cannot be read is an error inside.
+    pub fn copies(&self) -> Result<Copies, StoreError> {
+        Ok(self.medium()?.read())
+    }
+
+    /// The boot state that GRUB would take.
+    ///
+    /// Refuses: when neither copy is whole.
+    pub fn block(&self) -> Result<BootBlock, StoreError> {
+        self.copies()?.current().map(|(_, block)| block.clone()).ok_or(StoreError::NoBlock)
+    }
+
+    /// The snapshot that a deployment was made of, as far as its record can be read.
+    pub fn snapshot_of(&self, d: DeployId) -> Option<SnapshotId> {
+        record::load(&self.layout, d).ok().map(|record| record.set.snapshot)
+    }
+
+    /// Which snapshots a drawing of the tree points out. What cannot be read is not pointed out.
+    pub fn marks(&self) -> Marks {
+        let block = self.block().ok();
+        let of = |d: Option<DeployId>| d.and_then(|d| self.snapshot_of(d));
+        Marks {
+            booted: self.booted_snapshot(),
+            default: of(block.as_ref().map(|b| b.good)),
+            trial: of(block.as_ref().and_then(|b| b.trial).map(|t| t.deployment)),
+            fallback: of(block.as_ref().and_then(|b| b.prev)),
+        }
+    }
+
+    /// The snapshot that the running system comes from.
+    pub fn booted_snapshot(&self) -> Option<SnapshotId> {
+        let booted = self.booted.as_ref()?;
+        booted.d.and_then(|d| self.snapshot_of(d)).or(booted.set.map(|set| set.snapshot))
+    }
+
+    /// The lowest numbers that no deployment and no arming ever had (S6).
+    pub fn numbers(&self) -> Result<Numbers, StoreError> {
+        let (written, step) = match document::load_if_exists::<Numbers>(&self.layout.document(layout::NUMBERS)) {
+            Ok(Some(loaded)) => (Some(loaded.body), if loaded.damage.is_some() { LOST_NUMBERS } else { 1 }),
+            Ok(None) => (None, 1),
+            // Lost: what can still be seen has to do, with a wide step away from it.
+            Err(DocumentError::Damaged { .. }) => (None, LOST_NUMBERS),
+            Err(error) => return Err(error.into()),
+        };
+        let block = self.block().ok();
+        let in_block = block.iter().flat_map(|b| [Some(b.good), b.prev, b.trial.map(|t| t.deployment)]).flatten();
+        let on_disk = crate::volumes::deployments(&self.layout)?;
+        let seen = in_block.chain(on_disk).chain(self.booted.iter().filter_map(|b| b.d));
+        let past = |seen: Option<u32>| seen.map_or(1, |n| n.saturating_add(step));
+        let arms = block.iter().map(|b| b.arm).chain(self.booted.iter().filter_map(|b| b.arm));
+        let next_deployment = past(seen.map(DeployId::get).max());
+        let next_arm = past(arms.map(crate::id::ArmId::get).max());
+        let known = written.unwrap_or(Numbers { next_deployment: 0, next_arm: 0, later: Default::default() });
+        Ok(Numbers {
+            next_deployment: known.next_deployment.max(next_deployment),
+            next_arm: known.next_arm.max(next_arm),
+            later: known.later,
+        })
+    }
+
+    /// The only writer, after a repair.
+    ///
+    /// Refuses: while another process holds the lock, after `wait`.
+    pub fn lock(self, wait: Wait) -> Result<Locked, StoreError> {
+        let lock = Lock::acquire(&self.layout.document(layout::LOCK), wait)?;
+        // What was read before the lock may be old by now.
+        let store = Self::open(&self.sysroot)?;
+        let mut locked =
+            Locked { store, block: None, deletes: false, repaired: Repaired::default(), verify: super::run::verify_really, _lock: lock };
+        repair::repair(&mut locked);
+        Ok(locked)
+    }
+}
+
+/// How far to jump when the document with the numbers is lost: more than any machine deploys between two backups of it.
+const LOST_NUMBERS: u32 = 1000;
+
+/// The store, locked and repaired: the only value that can change anything.
+#[derive(Debug)]
+pub struct Locked {
+    pub(super) store: Store,
+    /// The boot block after repair; `None` when its medium cannot be used.
+    pub(super) block: Option<BootBlock>,
+    /// Whether every document could be read, so that what none names may be deleted.
+    pub(super) deletes: bool,
+    pub(super) repaired: Repaired,
+    pub(super) verify: Verify,
+    _lock: Lock,
+}
+
+impl Locked {
+    /// What the repair at the start found and did.
+    pub fn repaired(&self) -> &Repaired {
+        &self.repaired
+    }
+
+    /// The boot block as it is on both copies.
+    ///
+    /// Refuses: when its medium cannot be used.
+    pub fn boot_block(&self) -> Result<&BootBlock, StoreError> {
+        self.block.as_ref().ok_or(StoreError::NoBlock)
+    }
+
+    /// New deployments are judged by `verify` instead. For tests of what surrounds it, on content that nothing boots.
+    pub fn verify_with(&mut self, verify: Verify) {
+        self.verify = verify;
+    }
+}
+
+impl std::ops::Deref for Locked {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}

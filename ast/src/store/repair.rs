@@ -1,0 +1,197 @@
+//! Repair, at the start of every writing verb: what a crash left is finished or cleared. Run twice it does nothing the second time.
+//!
+//! The order is part of the promise (S14): tree, boot block, links and menu, sync, and only then anything is deleted.
+
+use serde_json::Value;
+
+use super::document::{self, DocumentError};
+use super::open::{Locked, Store};
+use super::{StoreError, collect, derive, run, stop};
+use crate::boot::block::BootBlock;
+use crate::boot::medium::{Copies, MediumError, Which};
+use crate::id::{ArmId, DeployId};
+use crate::layout::{self, Layout};
+use crate::plan::Spoken;
+use crate::sys::file;
+use crate::tree::Tree;
+use crate::volumes;
+
+/// One thing that repair did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mended {
+    /// The tree document was damaged; it now says what its older copy and the sets on disk say.
+    Tree(String),
+    /// This copy of the boot block was not whole; it was written from the other one.
+    Copy(char),
+    /// The copies differed, because GRUB counts in the one it reads; both are what GRUB saw. Happens after every boot.
+    Counters,
+    /// Neither copy was whole; both now name what the baked entry or the running system names.
+    Block(String),
+    /// Links or menu were not what tree and block say.
+    Derived(&'static str),
+    /// What nothing named was deleted: left by an interrupted command, or kept until the menu no longer named it.
+    Deleted(String),
+}
+
+/// What repair did, and what it could not do.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// What it did.
+    pub mended: Vec<Mended>,
+    /// What it could not mend. Nothing was deleted then.
+    pub problems: Vec<StoreError>,
+}
+
+impl Repaired {
+    /// Whether a person should hear of it (exit code 5), rather than it being the daily business after a boot or a deploy.
+    pub fn needs_attention(&self) -> bool {
+        !self.problems.is_empty() || self.mended.iter().any(|m| matches!(m, Mended::Tree(_) | Mended::Copy(_) | Mended::Block(_)))
+    }
+}
+
+impl std::fmt::Display for Mended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tree(why) => write!(f, "the tree was rebuilt from its older copy and what is on disk, because {why}"),
+            Self::Copy(name) => write!(f, "copy {name} of the boot block was damaged and is whole again"),
+            Self::Counters => write!(f, "both copies of the boot block are as GRUB left the one it read"),
+            Self::Block(what) => write!(f, "both copies of the boot block were damaged; they now say: {what}"),
+            Self::Derived(what) => write!(f, "the {what} now follow the tree and the boot block"),
+            Self::Deleted(what) => write!(f, "{what} was left over and is deleted"),
+        }
+    }
+}
+
+/// Tree and boot block are whole, links and menu follow them, what nothing names is gone.
+///
+/// If interrupted: the next repair goes on.
+/// What fails is in [`Repaired::problems`], and nothing is deleted then.
+pub(super) fn repair(locked: &mut Locked) {
+    let mut problems = Vec::new();
+    if let Err(error) = tree(locked).and_then(|()| locked.store.tree().map(drop)) {
+        problems.push(error);
+    }
+    match block(&mut locked.store) {
+        Ok((block, mended)) => {
+            locked.block = Some(block);
+            locked.repaired.mended.extend(mended);
+        }
+        Err(error) => problems.push(error),
+    }
+    problems.extend(unreadable_documents(&locked.store));
+    stop::point("repair: links and menu");
+    if let Err(error) = derived(locked) {
+        problems.push(error);
+    }
+    locked.deletes = problems.is_empty();
+    match collect::collect(locked) {
+        Ok(gone) => locked.repaired.mended.extend(gone.into_iter().map(Mended::Deleted)),
+        Err(error) => problems.push(error),
+    }
+    for mended in &locked.repaired.mended {
+        tracing::info!("repair: {mended}");
+    }
+    locked.repaired.problems = problems;
+}
+
+/// The document says what was made of its older copy and of the sets on disk, if it was damaged.
+fn tree(locked: &mut Locked) -> Result<(), StoreError> {
+    let store = &mut locked.store;
+    let Some(damage) = store.tree_damage.take() else { return Ok(()) };
+    if store.tree.is_none() {
+        store.tree_damage = Some(damage);
+        return Ok(());
+    }
+    let path = store.layout().document(layout::TREE);
+    stop::point("repair: tree");
+    // The damaged one is kept for whoever wants to know.
+    if let Some(bytes) = file::read_if_exists(&path)? {
+        file::replace(&path.with_extension("json.damaged"), &bytes)?;
+    }
+    document::save(&path, store.tree()?)?;
+    locked.repaired.mended.push(Mended::Tree(damage.to_string()));
+    Ok(())
+}
+
+/// The tree that the whole sets on disk and its older copy make; `None` when there is no base among them.
+pub(super) fn guess_tree(layout: &Layout, older: Option<&Tree>) -> Result<Option<Tree>, StoreError> {
+    let whole: Vec<_> = volumes::sets(layout)?.into_iter().filter(|set| volumes::is_whole_set(layout, *set)).collect();
+    Ok(crate::tree::recover(older, &whole, run::now()))
+}
+
+/// Both copies of the boot block are the current state.
+fn block(store: &mut Store) -> Result<(BootBlock, Option<Mended>), StoreError> {
+    let medium = store.medium()?;
+    let copies = medium.read();
+    let damaged = |copy: &Result<BootBlock, MediumError>| copy.as_ref().err().is_some_and(is_damage);
+    let (block, mended) = match &copies {
+        Copies { a: Ok(a), b: Ok(b) } if a == b => return Ok((a.clone(), None)),
+        Copies { a: Ok(a), b: Ok(_) } => (a.clone(), Mended::Counters),
+        Copies { a: Ok(a), b } if damaged(b) => (a.clone(), Mended::Copy('B')),
+        Copies { a, b: Ok(b) } if damaged(a) => (b.clone(), Mended::Copy('A')),
+        Copies { a, b } if damaged(a) && damaged(b) => {
+            let block = rebuild(store)?;
+            let said = Mended::Block(Spoken(&block).to_string());
+            (block, said)
+        }
+        _ => return Err(copies.a.and(copies.b).map_or_else(Into::into, |_| StoreError::NoBlock)),
+    };
+    stop::point("repair: boot block");
+    let write = |which: Which, copy: &Result<BootBlock, MediumError>| match copy {
+        Ok(there) if *there == block => Ok(()),
+        _ => medium.write_one(which, &block),
+    };
+    write(Which::B, &copies.b)?;
+    write(Which::A, &copies.a)?;
+    Ok((block, Some(mended)))
+}
+
+/// Whether the medium answered, with something that is no boot block.
+fn is_damage(error: &MediumError) -> bool {
+    match error {
+        MediumError::Block(_) => true,
+        MediumError::Sys(error) => error.is_not_found(),
+        _ => false,
+    }
+}
+
+/// A boot block out of what else is known: the baked entry, the running system. Its arming number is past every one that was given.
+fn rebuild(store: &Store) -> Result<BootBlock, StoreError> {
+    let whole = |d: &DeployId| volumes::is_whole_deployment(store.layout(), *d);
+    let baked = derive::baked_good(store)?;
+    let booted = store.booted().and_then(|b| b.d);
+    let known_well = volumes::deployments(store.layout())?.into_iter().rev().filter(|d| store.layout().deployment_well(*d).exists());
+    let mut candidates = baked.into_iter().chain(booted).chain(known_well).filter(whole);
+    let good = candidates.next().ok_or(StoreError::NoBlock)?;
+    let prev = candidates.find(|d| *d != good);
+    let arm = store.numbers()?.next_arm;
+    Ok(BootBlock { prev, arm: ArmId::new(arm), ..BootBlock::new(good) })
+}
+
+/// Documents that are there and cannot be read, besides the tree.
+fn unreadable_documents(store: &Store) -> Vec<StoreError> {
+    [layout::MACHINE, layout::NUMBERS, layout::UPDATES]
+        .into_iter()
+        .filter_map(|name| match document::load_if_exists::<Value>(&store.layout().document(name)) {
+            Ok(Some(loaded)) => loaded.damage,
+            Ok(None) => None,
+            // A newer one can be read by a newer ast: it is no damage, and names no set.
+            Err(DocumentError::NewerToRead { .. }) => None,
+            Err(error) => Some(error),
+        })
+        .map(Into::into)
+        .collect()
+}
+
+/// Links and menu follow tree and block, and are on disk.
+fn derived(locked: &mut Locked) -> Result<(), StoreError> {
+    let links = derive::links(&locked.store)?;
+    let menu = match &locked.block {
+        Some(block) => derive::menu(&locked.store, block)?,
+        None => false,
+    };
+    for what in [links.then_some("links"), menu.then_some("menus")].into_iter().flatten() {
+        locked.repaired.mended.push(Mended::Derived(what));
+    }
+    Ok(file::syncfs(locked.store.layout().snapshots())?)
+}

@@ -1,0 +1,183 @@
+//! Carrying out a plan: prepare, the one commit, what follows.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::history::{self, Line};
+use super::open::Locked;
+use super::{RoomError, StoreError, collect, derive, document, stop};
+use crate::boot::block::BootBlock;
+use crate::boot::medium::Which;
+use crate::id::DeployId;
+use crate::layout::{self, Layout};
+use crate::plan::{Commit, Plan, Step};
+use crate::sys::{btrfs, file};
+
+/// Judges a new deployment before it may be booted (S12).
+pub type Verify = fn(&Layout, DeployId) -> Result<(), RoomError>;
+
+/// Free bytes without which nothing new is begun: a full btrfs cannot even delete (S10). Metadata of four snapshots and of the
+/// documents is under 1 MiB; the rest is for whoever writes at the same time.
+const RESERVE: u64 = 32 << 20;
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
+
+/// A plan was committed.
+#[derive(Debug, Default)]
+#[must_use = "what could not be finished should be told"]
+pub struct Done {
+    /// What follows from the commit and could not be done now; the next repair does it (exit code 5).
+    pub unfinished: Vec<StoreError>,
+}
+
+/// Seconds since 1970, by a clock that may be wrong.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The deployment has its four subvolumes, sealed where they must be.
+pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomError> {
+    if crate::volumes::is_whole_deployment(layout, d) { Ok(()) } else { Err(StoreError::NoDeployment(d).into()) }
+}
+
+impl Locked {
+    /// The plan is committed, and what follows from it is done as far as it could be.
+    ///
+    /// If interrupted: before the commit everything new is garbage, after it everything left is derived; the next repair does either.
+    /// Refuses: a plan made for another tree or boot block, a document that only a newer ast may write, too little space to begin.
+    /// Whatever fails before the commit leaves the machine as it was.
+    pub fn run(&mut self, plan: Plan) -> Result<Done, StoreError> {
+        tracing::info!("{}", plan.what);
+        self.may_commit(&plan.commit)?;
+        if !plan.prepare.is_empty() {
+            self.has_space()?;
+        }
+        if let Err(error) = self.prepare_and_commit(&plan) {
+            // As long as this process lives it clears up behind itself; if that fails too, repair will.
+            if let Err(second) = collect::collect(self) {
+                tracing::warn!("what was prepared is left for the next repair: {second}");
+            }
+            return Err(error);
+        }
+        let mut done = Done::default();
+        for step in plan.after.iter().chain([&Step::Record(plan.what.clone())]) {
+            stop::point(&format!("after: {step}"));
+            if let Err(error) = self.perform(step) {
+                tracing::warn!("committed, but: {error}");
+                // Deleting needs everything before it to have been done.
+                self.deletes = false;
+                done.unfinished.push(error);
+            }
+        }
+        stop::point("done");
+        Ok(done)
+    }
+
+    /// Whether there is space to begin something new.
+    ///
+    /// Refuses: when there is less than is needed to end it well.
+    pub fn has_space(&self) -> Result<(), StoreError> {
+        let (_, available) = btrfs::space(self.layout().snapshots())?;
+        if available < RESERVE {
+            return Err(StoreError::NoSpace { available: available / MIB, needed: RESERVE / MIB });
+        }
+        Ok(())
+    }
+
+    fn may_commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        match commit {
+            Commit::Tree { before, .. } => {
+                if **before != *self.tree()? {
+                    return Err(StoreError::Stale("the tree has changed"));
+                }
+                Ok(document::may_write(&self.layout().document(layout::TREE))?)
+            }
+            Commit::Boot { before, .. } if *before != *self.boot_block()? => Err(StoreError::Stale("the boot block has changed")),
+            Commit::Boot { .. } => Ok(()),
+        }
+    }
+
+    fn prepare_and_commit(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        for step in &plan.prepare {
+            stop::point(&format!("prepare: {step}"));
+            self.perform(step)?;
+        }
+        stop::point(&format!("before: {}", plan.commit));
+        self.commit(&plan.commit)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        match commit {
+            Commit::Tree { after, .. } => {
+                document::save(&self.layout().document(layout::TREE), after)?;
+                self.store.tree = Some((**after).clone());
+                Ok(())
+            }
+            Commit::Boot { after, .. } => self.write_block(after),
+        }
+    }
+
+    /// B, then A: until A is written, A is whole and says what it said.
+    fn write_block(&mut self, block: &BootBlock) -> Result<(), StoreError> {
+        let medium = self.medium()?;
+        medium.write_one(Which::B, block)?;
+        stop::point("between the copies of the boot block");
+        let written = medium.write_one(Which::A, block);
+        // Whatever became of A, what GRUB would take is the state now.
+        self.block = medium.read().current().map(|(_, block)| block.clone());
+        match (written, &self.block) {
+            (Err(error), Some(now)) if now != block => Err(error.into()),
+            (Err(error), None) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), StoreError> {
+        tracing::debug!("{step}");
+        let layout = self.layout();
+        match step {
+            Step::MakeDir(path) => file::make_dirs(path)?,
+            Step::CreateSubvolume(path) => btrfs::create_subvolume(path)?,
+            Step::Snapshot { from, to, access } => btrfs::snapshot(from, to, *access)?,
+            Step::Seal(path) => btrfs::set_read_only(path, true)?,
+            Step::Write { path, bytes } => file::replace(path, bytes)?,
+            Step::Title { boot, title } => call(step, set_title(boot, title))?,
+            Step::MergeEtc { base, mine, into } => call(step, merge_etc(base, mine, into))?,
+            Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
+            Step::Sync => file::syncfs(layout.snapshots())?,
+            Step::Verify(d) => (self.verify)(layout, *d).map_err(|source| StoreError::Verify { d: *d, source })?,
+            Step::MarkWell(d) => mark_well(layout, *d)?,
+            Step::Links => drop(derive::links(self)?),
+            Step::Menu => drop(derive::menu(self, self.boot_block()?)?),
+            Step::Collect => drop(collect::collect(self)?),
+            Step::Record(what) => {
+                let line = Line { time: now(), by: by(), what: what.clone(), later: Default::default() };
+                history::append(&layout.document(layout::HISTORY), &line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn call(step: &Step, result: Result<(), RoomError>) -> Result<(), StoreError> {
+    result.map_err(|source| StoreError::Step { step: step.to_string(), source })
+}
+
+/// Name of the program that does it, for the history.
+fn by() -> String {
+    std::env::args_os().next().and_then(|arg| Path::new(&arg).file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
+}
+
+fn set_title(_boot: &Path, _title: &str) -> Result<(), RoomError> {
+    Ok(())
+}
+
+fn merge_etc(_base: &Path, _mine: &Path, _into: &Path) -> Result<(), RoomError> {
+    Ok(())
+}
+
+/// The deployment is known to have booted well. Written once, so that a boot costs no write.
+fn mark_well(layout: &Layout, d: DeployId) -> Result<(), StoreError> {
+    let mark = layout.deployment_well(d);
+    if mark.exists() { Ok(()) } else { Ok(file::replace(&mark, format!("{}\n", now()).as_bytes())?) }
+}

@@ -1,0 +1,212 @@
+//! A small btrfs on a loop device with an installed machine on it, whose content nothing boots: what the store does with subvolumes
+//! and documents does not depend on it. A child process (this very test program) is killed at the store's stop points.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ast::boot::block::BootBlock;
+use ast::boot::medium::Medium;
+use ast::id::{DeployId, SetId, SnapshotId};
+use ast::layout::{self, Layout, Part};
+use ast::store::document;
+use ast::store::machine::{Block, Firmware, Machine};
+use ast::store::{Locked, Store};
+use ast::sys::lock::Wait;
+use ast::sys::{btrfs, file};
+use ast::tree::{Label, Tree};
+
+/// Smallest size that holds what the tests make, in bytes.
+const SIZE: u64 = 256 << 20;
+
+pub fn n(number: u32) -> SnapshotId {
+    SnapshotId::new(number)
+}
+
+pub fn d(number: u32) -> DeployId {
+    DeployId::new(number)
+}
+
+pub fn set(text: &str) -> SetId {
+    text.parse().expect("a set")
+}
+
+/// Says why it cannot run, and is true then. Only root can mount.
+pub fn skipped() -> bool {
+    let no = !nix::unistd::geteuid().is_root();
+    if no {
+        eprintln!("skipped: only root can make and mount a filesystem");
+    }
+    no
+}
+
+/// A mounted machine: `root/.snapshots`, `root/boot/grub`, `root/var`, with base 0.1 and deployment 1 of it.
+/// Unmounted when dropped, on a panic too; `NO_TEST_CLEAN_UP=1` keeps it.
+pub struct Machine1 {
+    dir: tempfile::TempDir,
+    pub root: PathBuf,
+    pub device: PathBuf,
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    #[allow(clippy::disallowed_methods)]
+    let out = Command::new(program).args(args).output().expect(program);
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+impl Machine1 {
+    /// A fresh machine whose boot block is where `block` says, mounted for this thread and its children alone.
+    pub fn new(block: Block) -> Self {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        ast::sys::mount::make_private().expect("private");
+        let dir = tempfile::Builder::new().prefix("ast-store-").tempdir().expect("dir");
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).and_then(|f| f.set_len(SIZE)).expect("image");
+        run("mkfs.btrfs", &["-q", "-f", &image.to_string_lossy()]);
+        let device = PathBuf::from(run("losetup", &["--find", "--show", &image.to_string_lossy()]));
+        let machine = Self { root: dir.path().join("root"), dir, device };
+        machine.lay_out();
+        machine.mount();
+        // From now on the last unmount frees the device, however this process ends.
+        run("losetup", &["-d", &machine.device.to_string_lossy()]);
+        machine.fill(block);
+        machine
+    }
+
+    fn lay_out(&self) {
+        let top = self.dir.path().join("top");
+        std::fs::create_dir_all(&top).expect("dir");
+        run("mount", &["-o", "subvolid=5", &self.device.to_string_lossy(), &top.to_string_lossy()]);
+        for name in layout::TOP_SUBVOLS {
+            btrfs::create_subvolume(&top.join(name)).expect("subvolume");
+        }
+        file::make_dirs(&top.join("@boot/grub/ast")).expect("dir");
+        run("umount", &[&top.to_string_lossy()]);
+    }
+
+    fn mount(&self) {
+        for (subvol, at) in [("@.snapshots", ".snapshots"), ("@boot", "boot"), ("@var", "var")] {
+            let target = self.root.join(at);
+            std::fs::create_dir_all(&target).expect("dir");
+            run("mount", &["-o", &format!("subvol={subvol}"), &self.device.to_string_lossy(), &target.to_string_lossy()]);
+        }
+    }
+
+    fn fill(&self, block: Block) {
+        let layout = self.layout();
+        file::make_dirs(&layout.documents()).expect("dir");
+        make_set(&layout, set("0.1"), "base");
+        let tree = Tree::new(Label { description: "base snapshot".into(), created: 0 });
+        document::save(&layout.document(layout::TREE), &tree).expect("tree");
+        let machine = Machine {
+            fs_uuid: btrfs::filesystem_uuid(layout.snapshots()).expect("uuid"),
+            firmware: Firmware::Bios,
+            block,
+            esp_uuid: None,
+            grub_version: None,
+            later: Default::default(),
+        };
+        document::save(&layout.document(layout::MACHINE), &machine).expect("machine");
+        make_deployment(&layout, d(1), set("0.1"));
+        file::replace(&layout.deployment_well(d(1)), b"1\n").expect("well");
+        self.medium().create(&BootBlock::new(d(1))).expect("block");
+        file::syncfs(layout.snapshots()).expect("sync");
+    }
+
+    pub fn layout(&self) -> Layout {
+        Layout::of_sysroot(&self.root)
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(&self.root).expect("a store")
+    }
+
+    pub fn lock(&self) -> Locked {
+        self.store().lock(Wait::No).expect("the lock")
+    }
+
+    pub fn medium(&self) -> Medium {
+        self.store().medium().expect("a medium")
+    }
+
+    /// The record that the initramfs would have left.
+    pub fn booted(&self, record: &str) {
+        file::make_dirs(&self.root.join("run/ast")).expect("dir");
+        file::replace(&self.root.join("run/ast/booted"), record.as_bytes()).expect("record");
+    }
+
+    /// Runs the test `name` of this program again as a child that does `what`, killed at stop point `at` if given.
+    pub fn child(&self, name: &str, what: &str, at: Option<u32>) -> Output {
+        #[allow(clippy::disallowed_methods)]
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", name, "--nocapture"]).env("AST_TEST_CHILD", &self.root).env("AST_TEST_WHAT", what);
+        command.env("AST_STOP_SHOW", "1");
+        if let Some(at) = at {
+            command.env("AST_STOP_AT", at.to_string());
+        }
+        command.output().expect("a child")
+    }
+
+    /// Every subvolume directory on disk, for comparing.
+    pub fn on_disk(&self) -> Vec<String> {
+        let layout = self.layout();
+        let mut all: Vec<String> = ast::volumes::sets(&layout).expect("sets").iter().map(|s| format!("set {s}")).collect();
+        all.extend(ast::volumes::deployments(&layout).expect("deployments").iter().map(|d| format!("deployment {d}")));
+        all.extend(ast::volumes::work_copies(&layout).expect("copies").iter().map(|w| format!("work {w}")));
+        all
+    }
+}
+
+impl Drop for Machine1 {
+    fn drop(&mut self) {
+        if std::env::var_os("NO_TEST_CLEAN_UP").is_some() {
+            eprintln!("kept: {} on {}", self.root.display(), self.device.display());
+            return;
+        }
+        for at in ["var", "boot", ".snapshots"] {
+            drop(ast::sys::mount::unmount_lazy(&self.root.join(at)));
+        }
+    }
+}
+
+/// The sysroot and the task of a child, when this process is one.
+pub fn child_task() -> Option<(PathBuf, String)> {
+    let root = std::env::var_os("AST_TEST_CHILD")?;
+    Some((PathBuf::from(root), std::env::var("AST_TEST_WHAT").unwrap_or_default()))
+}
+
+/// A sealed set with a word in each part, by which it is told apart.
+pub fn make_set(layout: &Layout, set: SetId, word: &str) {
+    let dir = layout.set(set);
+    file::make_dirs(&dir).expect("dir");
+    for part in Part::ALL {
+        let path = layout.set_part(set, part);
+        btrfs::create_subvolume(&path).expect("subvolume");
+        write(&path.join("word"), &format!("{word} {}", part.name()));
+        btrfs::set_read_only(&path, true).expect("sealed");
+    }
+}
+
+/// A deployment of a set as the installer makes it.
+pub fn make_deployment(layout: &Layout, d: DeployId, of: SetId) {
+    file::make_dirs(&layout.deployment(d)).expect("dir");
+    for (from, to, access) in [
+        (Part::Root, layout.deployment_part(d, Part::Root), btrfs::Access::ReadOnly),
+        (Part::Etc, layout.deployment_part(d, Part::Etc), btrfs::Access::Writable),
+        (Part::Etc, layout.deployment_etc_base(d), btrfs::Access::ReadOnly),
+        (Part::Boot, layout.deployment_part(d, Part::Boot), btrfs::Access::ReadOnly),
+    ] {
+        btrfs::snapshot(&layout.set_part(of, from), &to, access).expect("snapshot");
+    }
+    let record = ast::deploy::record::Record { d, set: of, created: 0, by: "test".into(), later: Default::default() };
+    document::save(&layout.deployment_record(d), &record).expect("record");
+}
+
+pub fn write(path: &Path, text: &str) {
+    file::replace(path, text.as_bytes()).expect("written");
+}
+
+pub fn text(path: &Path) -> String {
+    String::from_utf8(file::read(path).expect("read")).expect("text")
+}
