@@ -1,2 +1,33 @@
-//! Placeholder until its room lands.
-fn main() {}
+//! Mounts what the boot loader chose, from the initramfs: called by the mkinitcpio hook in the place of its own mounting.
+//!
+//! ```text
+//!  kernel command line ─┐
+//!  boot block ──────────┼─ candidates ── probe ── mount ── /run/ast/booted
+//!  stage file (trial) ──┘                  └─ none: reboot, or a shell where somebody is there
+//! ```
+//!
+//! Unattended, a failure ends in a restart and never in a shell; GRUB then counts down or starts what was armed.
+
+mod boot;
+mod error;
+mod etc;
+mod machine;
+mod options;
+mod probe;
+mod root;
+mod trial;
+mod voice;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match options::parse(&arguments) {
+        Ok(options::Command::Mount { new_root, options }) => boot::mount(&new_root, &options),
+        Ok(options::Command::Evidence { what, options }) => trial::note(&what, &options),
+        Err(usage) => {
+            eprintln!("{usage}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -45,6 +45,9 @@ pub const FILE_BLOCK_B: &str = "ast/b/block";
 /// Below [`DOCUMENTS`]: the boot block where GRUB cannot write; the initramfs counts alone.
 pub const LOCAL_BLOCK: &str = "bootblock";
 
+/// Below [`DOCUMENTS`]: what one start of a trial tells the next.
+pub const STAGE: &str = "stage";
+
 /// Directory of the documents, below the snapshots subvolume.
 pub const DOCUMENTS: &str = "ast";
 /// Below [`DOCUMENTS`]: the tree.

@@ -7,6 +7,7 @@ pub mod device;
 pub mod file;
 pub mod lock;
 pub mod mount;
+pub mod watchdog;
 #[cfg(feature = "host")]
 pub mod namespace;
 

@@ -1,0 +1,227 @@
+//! From the command line to a mounted root, or to a restart.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use ast::boot::booted::Booted;
+use ast::boot::choose::{Broken, Decision, Target, candidates, decide};
+use ast::boot::{BootBlock, Mode, Trial};
+use ast::cmdline::{Cmdline, Why};
+use ast::id::DeployId;
+use ast::layout::BOOTED_RECORD;
+use ast::sys::file;
+use ast::sys::watchdog::Watchdog;
+
+use crate::error::Failure;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::probe::{Parts, init_of, probe};
+use crate::voice::{Level, Voice};
+use crate::{root, trial};
+
+/// How long the last message stays on the screen before a restart.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Exit status where tests ask for no restart.
+const WOULD_RESTART: u8 = 3;
+
+/// What was mounted.
+struct Done {
+    target: Target,
+    parts: Parts,
+    volatile: bool,
+}
+
+/// A root is mounted at `new_root`; or the machine restarts; or, where somebody is there, the status is 1.
+pub fn mount(new_root: &Path, options: &Options) -> ExitCode {
+    let voice = Voice::new(options.kmsg.clone());
+    let text = file::read(&options.cmdline).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let line = Cmdline::parse(&text);
+    match boot(&line, &text, new_root, options, &voice) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            voice.error(&failure.to_string());
+            if line.attended { ExitCode::FAILURE } else { restart(options, &voice) }
+        }
+    }
+}
+
+fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &Voice) -> Result<(), Failure> {
+    if is_mounted(new_root)? {
+        // Somebody did it by hand in the shell, and went on.
+        return Ok(());
+    }
+    let on_trial = line.why == Some(Why::Trial);
+    let watchdog = if on_trial { trial::arm_watchdog(options, voice) } else { None };
+    let machine = Machine::open(line, options.wait, watchdog.as_ref(), voice)?;
+    let left = match line.arm {
+        Some((_, left)) if !on_trial => left,
+        _ if machine.read_only => 0,
+        _ => trial::begin(line, &machine, options, voice)?,
+    };
+
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut search = Search { line, init: init_of(text), release: &release, machine: &machine, new_root, voice, looked_at: Vec::new() };
+    let done = search.run();
+    let looked_at = search.looked_at;
+    if let (true, Some((target, Err(why)))) = (on_trial && !machine.read_only, looked_at.first()) {
+        // What speaks against a trial is on disk before anything else happens.
+        trial::leave_evidence_or_say(&machine.layout, &format!("initramfs: {target}: {why}"), voice);
+    }
+    let instead_of = match decide(line, &looked_at) {
+        Decision::Mount { instead_of, .. } => instead_of,
+        Decision::ArmOnce(d) => {
+            arm_once(d, &machine, voice)?;
+            None
+        }
+        Decision::Reboot | Decision::Shell => None,
+    };
+    let Some(done) = done else { return Err(no_candidate(looked_at)) };
+
+    // From here on there is a root, so nothing may end the boot any more.
+    if on_trial && instead_of.is_none() {
+        if let Err(error) = trial::write_units(line) {
+            voice.error(&format!("{error}; a hang of this trial is not noticed"));
+        }
+    } else if let Some(watchdog) = watchdog {
+        give_back(watchdog, voice);
+    }
+    if let Err(error) = report(line, left, &done, instead_of, voice) {
+        voice.error(&error.to_string());
+    }
+    if let Err(error) = machine.close() {
+        voice.warn(&error.to_string());
+    }
+    Ok(())
+}
+
+/// The walk over the candidates.
+struct Search<'a> {
+    line: &'a Cmdline,
+    init: &'a str,
+    release: &'a str,
+    machine: &'a Machine,
+    new_root: &'a Path,
+    voice: &'a Voice,
+    /// What was found, in the order of the candidates.
+    looked_at: Vec<(Target, Result<(), Broken>)>,
+}
+
+impl Search<'_> {
+    /// The first whole candidate is mounted.
+    fn run(&mut self) -> Option<Done> {
+        let wanted = candidates(self.line, None);
+        if let Some(done) = wanted.iter().find_map(|target| self.look(*target)) {
+            return Some(done);
+        }
+        // The good one and the one before it are asked for only when they are needed: the block may be on a slow medium.
+        let others = candidates(self.line, self.machine.block(self.voice));
+        others.iter().filter(|target| !wanted.contains(target)).find_map(|target| self.look(*target))
+    }
+
+    /// `target` is mounted if it is whole.
+    fn look(&mut self, target: Target) -> Option<Done> {
+        let mounted = probe(target, &self.machine.layout, self.init, self.release).and_then(|parts| {
+            let assembled = root::assemble(&parts, self.machine, self.line.volatile, self.new_root, self.voice);
+            assembled.map(|volatile| Done { target, parts, volatile }).map_err(|error| Broken::Mount(error.to_string()))
+        });
+        match mounted {
+            Ok(done) => {
+                self.looked_at.push((target, Ok(())));
+                Some(done)
+            }
+            Err(why) => {
+                self.voice.error(&format!("{target} cannot be the root: {why}"));
+                self.looked_at.push((target, Err(why)));
+                None
+            }
+        }
+    }
+}
+
+fn no_candidate(looked_at: Vec<(Target, Result<(), Broken>)>) -> Failure {
+    Failure::NoCandidate(looked_at.into_iter().filter_map(|(target, result)| Some((target, result.err()?))).collect())
+}
+
+/// GRUB starts `d` at the next start, once.
+fn arm_once(d: DeployId, machine: &Machine, voice: &Voice) -> Result<(), Failure> {
+    let (Some(medium), Some(block)) = (machine.medium(voice), machine.block(voice)) else { return Err(Failure::NoBlock) };
+    // A spent arming is never armed again, so this is a new one.
+    let arm = block.arm.next().unwrap_or(block.arm);
+    let once = Trial { deployment: d, mode: Mode::Once, tries: 1 };
+    medium.write(&BootBlock { trial: Some(once), arm, ..block.clone() })?;
+    voice.error(&format!("deployment {d} is started next, with its own kernel"));
+    Ok(())
+}
+
+/// The watchdog stands still again: on the fallback nobody has asked for it.
+fn give_back(watchdog: Watchdog, voice: &Voice) {
+    if let Err(error) = watchdog.disarm() {
+        // systemd feeds it: its drop-in stays.
+        voice.warn(&error.to_string());
+    }
+}
+
+fn report(line: &Cmdline, left: u8, done: &Done, instead_of: Option<(Target, Broken)>, voice: &Voice) -> ast::sys::Result<()> {
+    let (wanted, reason) = match &instead_of {
+        Some((target, why)) => (Some(target.to_string()), Some(why.to_string())),
+        None => (None, None),
+    };
+    let record = Booted {
+        d: done.parts.deployment,
+        set: done.parts.set,
+        why: line.why,
+        arm: line.arm.map(|(arm, _)| arm),
+        left: line.arm.map(|_| left),
+        env: line.env_ok,
+        wanted,
+        reason,
+        volatile: done.volatile,
+        block: line.block.clone(),
+    };
+    let path = Path::new(BOOTED_RECORD);
+    file::make_dirs(path.parent().unwrap_or(Path::new("/")))?;
+    file::replace(path, record.to_string().as_bytes())?;
+
+    let mut text = format!("{} is the root", done.target);
+    if let Some(why) = line.why {
+        text.push_str(&format!(" ({})", why.word()));
+    }
+    if line.why == Some(Why::Trial) && instead_of.is_none() {
+        text.push_str(&format!(", {left} tries left"));
+    }
+    if done.volatile {
+        text.push_str(", changes to /etc are lost at the next start");
+    }
+    let level = if instead_of.is_some() { Level::Error } else { Level::Info };
+    voice.say(level, &text);
+    Ok(())
+}
+
+/// Whether something is mounted at `dir` already.
+fn is_mounted(dir: &Path) -> Result<bool, Failure> {
+    let here = fs::metadata(dir).map_err(|_| Failure::NoMountPoint(dir.to_owned()))?;
+    let above = dir.parent().and_then(|parent| fs::metadata(parent).ok());
+    Ok(above.is_some_and(|above| above.dev() != here.dev()))
+}
+
+/// The machine restarts. Comes back only where tests ask for it, or the kernel refuses.
+fn restart(options: &Options, voice: &Voice) -> ExitCode {
+    if options.no_restart {
+        println!("restart");
+        return ExitCode::from(WOULD_RESTART);
+    }
+    voice.error("restarting");
+    nix::unistd::sync();
+    sleep(LAST_WORDS);
+    match nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT) {
+        Ok(never) => match never {},
+        Err(error) => {
+            voice.error(&format!("cannot restart: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Is a candidate whole enough to be the root of the kernel that runs?
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ast::boot::choose::{Broken, Target};
+use ast::id::{DeployId, SetId};
+use ast::layout::{Layout, Part};
+use ast::sys::btrfs;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+/// Directories of a root without which the system does not come up, whatever is mounted on them.
+const NEEDED: [&str; 6] = ["dev", "etc", "proc", "run", "sys", "var"];
+
+/// Where the parts of a candidate are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// Its root.
+    pub root: PathBuf,
+    /// Its /etc.
+    pub etc: PathBuf,
+    /// Its /boot.
+    pub boot: PathBuf,
+    /// The deployment, if it is one: only its /etc may be written.
+    pub deployment: Option<DeployId>,
+    /// The set, if it is one.
+    pub set: Option<SetId>,
+}
+
+impl Parts {
+    /// The parts of `target`; `None` for a snapshot whose link does not name a set.
+    pub fn of(target: Target, layout: &Layout) -> Option<Self> {
+        let of_set = |set: SetId| Self {
+            root: layout.set_part(set, Part::Root),
+            etc: layout.set_part(set, Part::Etc),
+            boot: layout.set_part(set, Part::Boot),
+            deployment: None,
+            set: Some(set),
+        };
+        match target {
+            Target::Deployment(d) => Some(Self {
+                root: layout.deployment_part(d, Part::Root),
+                etc: layout.deployment_part(d, Part::Etc),
+                boot: layout.deployment_part(d, Part::Boot),
+                deployment: Some(d),
+                set: None,
+            }),
+            Target::Set(set) => Some(of_set(set)),
+            Target::Snapshot(n) => {
+                let link = std::fs::read_link(layout.link(n, Part::Root)).ok()?;
+                let set: SetId = link.parent()?.file_name()?.to_str()?.parse().ok()?;
+                (set.snapshot == n && link == Layout::link_target(set, Part::Root)).then(|| of_set(set))
+            }
+        }
+    }
+}
+
+/// The parts of `target`, which can be the root of kernel `release` with the init `init`.
+///
+/// Refuses: with the reason. That it has no modules is looked at last, so it says that all else is well.
+pub fn probe(target: Target, layout: &Layout, init: &str, release: &str) -> Result<Parts, Broken> {
+    let parts = Parts::of(target, layout).ok_or(Broken::Missing)?;
+    if !btrfs::is_subvolume(&parts.root) || !btrfs::is_subvolume(&parts.etc) {
+        return Err(Broken::Missing);
+    }
+    let root = File::open(&parts.root).map_err(|e| Broken::Mount(e.to_string()))?;
+    for dir in NEEDED {
+        if !inside(&root, dir).is_some_and(|found| found.metadata().is_ok_and(|m| m.is_dir())) {
+            return Err(Broken::Mount(format!("it has no directory {dir}")));
+        }
+    }
+    let executable = |m: std::fs::Metadata| m.is_file() && m.len() > 0 && m.permissions().mode() & 0o111 != 0;
+    if !inside(&root, init).is_some_and(|found| found.metadata().is_ok_and(executable)) {
+        return Err(Broken::NoInit);
+    }
+    if inside(&root, "usr/lib/os-release").is_none() {
+        return Err(Broken::NoOsRelease);
+    }
+    if inside(&root, &format!("usr/lib/modules/{release}/modules.dep")).is_none() {
+        return Err(Broken::NoModules(release.to_owned()));
+    }
+    Ok(parts)
+}
+
+/// What `path` is when `root` is the root directory: absolute links stay inside, as they will after the switch.
+fn inside(root: &File, path: &str) -> Option<File> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    openat2(root.as_fd(), Path::new(path), how).ok().map(File::from)
+}
+
+/// `init=` of the kernel command line, or what every root has.
+pub fn init_of(cmdline: &str) -> &str {
+    let mut named = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("init="));
+    named.next_back().filter(|path| path.starts_with('/')).unwrap_or("/sbin/init")
+}

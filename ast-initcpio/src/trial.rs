@@ -1,0 +1,219 @@
+//! A start of a trial: its marks, the watchdog, and what restarts the machine by itself, which exists only here.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use ast::boot::BootBlock;
+use ast::boot::booted::Booted;
+use ast::boot::stage::{self, Stage, Start};
+use ast::cmdline::Cmdline;
+use ast::layout::{BOOTED_RECORD, Layout, SNAPSHOTS_MOUNT, STAGE};
+use ast::sys::mount::{Mounted, MsFlags};
+use ast::sys::watchdog::Watchdog;
+use ast::sys::{Result, file};
+
+use crate::error::Failure;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::voice::{Level, Voice};
+
+/// Seconds that a watchdog waits for food, or its longest: enough for systemd to come up and take it over on slow hardware.
+const WATCHDOG: i32 = 120;
+/// `WDIOF_CARDRESET`: the watchdog made the last reset.
+const CARD_RESET: u32 = 0x20;
+/// Seconds until a trial that has not reported well is restarted; `ast.deadline=` changes it.
+const DEADLINE: u32 = 600;
+/// Seconds that the same by systemd's own hand comes later: it leaves no evidence, so it is the brace to our belt.
+const BRACE: u32 = 60;
+/// Where pstore is mounted to be looked at, before systemd takes its records away.
+const PSTORE: &str = "/run/ast/pstore";
+/// Units that exist until the next start only.
+const UNITS: &str = "/run/systemd/system";
+
+/// The hardware watchdog runs, if there is one.
+pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
+    if !options.watchdog.exists() {
+        return None;
+    }
+    let armed = Watchdog::arm(&options.watchdog).and_then(|watchdog| Ok((watchdog.set_seconds(WATCHDOG)?, watchdog)));
+    match armed {
+        Ok((seconds, watchdog)) => {
+            let text = format!(
+                "[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\n"
+            );
+            let fed = write(Path::new("/run/systemd/system.conf.d"), "99-ast-trial.conf", &text);
+            if let Err(error) = fed {
+                voice.warn(&error.to_string());
+            }
+            Some(watchdog)
+        }
+        Err(error) => {
+            voice.warn(&format!("{error}; a hang is not noticed"));
+            None
+        }
+    }
+}
+
+/// The marks of this start are on disk, and the block holds the tries that B3 gives it.
+///
+/// If interrupted: see [`stage`]; a try may be lost, none is given twice.
+/// Refuses: a trial that has no try left, or whose start cannot be counted at all.
+pub fn begin(line: &Cmdline, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
+    let Some((arm, left)) = line.arm else { return Ok(0) };
+    let grub_counts = line.env_ok != Some(false);
+    let start = Start {
+        arm: Some(arm),
+        left,
+        grub_counts,
+        pstore: pstore_records(options),
+        watchdog_reset: watchdog_reset(&options.bootstatus),
+    };
+    let path = machine.layout.document(STAGE);
+    let before = file::read(&path).ok().map(|bytes| Stage::parse(&String::from_utf8_lossy(&bytes)));
+    let begun = stage::begin(before.as_ref(), &start);
+    if begun.exhausted {
+        return Err(Failure::Exhausted);
+    }
+    let marked = file::replace(&path, begun.stage.to_string().as_bytes()).and_then(|()| file::syncfs(&path));
+    let unmarked = marked.inspect_err(|error| voice.warn(&format!("{error}; no try is given back"))).is_err();
+    let tries = match begun.tries {
+        // Without its mark a try that is given back would not be counted.
+        Some(tries) if !(grub_counts && unmarked) => tries,
+        _ => return Ok(begun.stage.left.min(left)),
+    };
+    match write_tries(line, machine, tries, voice) {
+        Ok(()) => {
+            if grub_counts {
+                let back = begun.stage.back;
+                voice.say(Level::Info, &format!("the start before was only switched off: its try is given back ({back} of {})", stage::MAX_BACK));
+            }
+            Ok(tries)
+        }
+        // A try that cannot be given back is lost; one that cannot be taken would be there for ever.
+        Err(error) if grub_counts => {
+            voice.warn(&error.to_string());
+            Ok(left)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn write_tries(line: &Cmdline, machine: &Machine, tries: u8, voice: &Voice) -> std::result::Result<(), Failure> {
+    let (Some(medium), Some(block)) = (machine.medium(voice), machine.block(voice)) else { return Err(Failure::NoBlock) };
+    match block.trial {
+        Some(trial) if Some(trial.deployment) == line.deployment && line.arm.map(|(arm, _)| arm) == Some(block.arm) => {
+            let trial = Some(ast::boot::Trial { tries, ..trial });
+            Ok(medium.write(&BootBlock { trial, ..block.clone() })?)
+        }
+        _ => Err(Failure::AnotherTrial),
+    }
+}
+
+/// The stage file says that this start failed, and why; the disk has it. For the boot it is enough to have tried.
+pub fn leave_evidence_or_say(layout: &Layout, what: &str, voice: &Voice) {
+    if let Err(error) = leave_evidence(layout, what) {
+        voice.error(&error.to_string());
+    }
+}
+
+fn leave_evidence(layout: &Layout, what: &str) -> Result<()> {
+    let path = layout.document(STAGE);
+    let text = file::read_if_exists(&path)?.unwrap_or_default();
+    let mut stage = Stage::parse(&String::from_utf8_lossy(&text));
+    stage.add_evidence(what);
+    file::replace(&path, stage.to_string().as_bytes())?;
+    file::syncfs(&path)
+}
+
+/// The command `evidence`, for the units of a trial in the running system. Nothing to do on any other start.
+pub fn note(what: &str, options: &Options) -> ExitCode {
+    let voice = Voice::new(options.kmsg.clone());
+    let booted = file::read(Path::new(BOOTED_RECORD)).map(|bytes| Booted::parse(&String::from_utf8_lossy(&bytes)));
+    if !booted.is_ok_and(|record| record.on_trial()) {
+        return ExitCode::SUCCESS;
+    }
+    voice.error(&format!("this start of the trial failed: {what}"));
+    match leave_evidence(&Layout::at(SNAPSHOTS_MOUNT), what) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            voice.error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that restarts a hung trial is in /run: a deadline that leaves evidence, systemd's own as a brace, and an
+/// emergency that is no shell.
+pub fn write_units(line: &Cmdline) -> Result<()> {
+    let deadline = line.deadline.unwrap_or(DEADLINE);
+    let brace = deadline.saturating_add(BRACE);
+    for target in ["multi-user", "graphical", "boot-complete"] {
+        let text = format!("[Unit]\nJobTimeoutSec={brace}\nJobTimeoutAction=reboot-force\n");
+        drop_in(&format!("{target}.target"), &text)?;
+    }
+    let units = Path::new(UNITS);
+    write(
+        units,
+        "ast-trial-deadline.timer",
+        &format!("[Unit]\nDescription=Deadline of the trial\nDefaultDependencies=no\n\n[Timer]\nOnActiveSec={deadline}\nAccuracySec=1\n"),
+    )?;
+    write(
+        units,
+        "ast-trial-deadline.service",
+        &format!(
+            "[Unit]\nDescription=Restart of a trial that does not report well\nDefaultDependencies=no\n\n[Service]\nType=oneshot\n\
+             ExecStart=/bin/sh -c 'systemctl -q is-active boot-complete.target && exit 0; \
+             /usr/lib/ast/ast-initcpio evidence \"deadline: not up after {deadline} seconds\"; exec systemctl --force reboot'\n"
+        ),
+    )?;
+    let wants = units.join("sysinit.target.wants");
+    file::make_dirs(&wants)?;
+    file::symlink_replace(Path::new("../ast-trial-deadline.timer"), &wants.join("ast-trial-deadline.timer"))?;
+    if line.attended {
+        return Ok(());
+    }
+    for shell in ["emergency", "rescue"] {
+        let text = format!(
+            "[Unit]\nSuccessAction=reboot-force\nFailureAction=reboot-force\n\n[Service]\nType=oneshot\nExecStartPre=\nExecStart=\n\
+             ExecStart=-/usr/lib/ast/ast-initcpio evidence {shell}: systemd could not start what it should\n\
+             StandardInput=null\nStandardOutput=journal+console\n"
+        );
+        drop_in(&format!("{shell}.service"), &text)?;
+    }
+    Ok(())
+}
+
+fn drop_in(unit: &str, text: &str) -> Result<()> {
+    write(&Path::new(UNITS).join(format!("{unit}.d")), "99-ast-trial.conf", text)
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+    file::make_dirs(dir)?;
+    file::replace(&dir.join(name), text.as_bytes())
+}
+
+/// Records of crashes that the firmware or memory kept, by name and time.
+fn pstore_records(options: &Options) -> Vec<String> {
+    let Some(dir) = &options.pstore else {
+        let dir = Path::new(PSTORE);
+        let mounted = file::make_dirs(dir).and_then(|()| Mounted::new("pstore", dir, "pstore", MsFlags::MS_RDONLY, ""));
+        // Without pstore in this kernel its absence proves nothing.
+        return mounted.map(|mounted| records_in(mounted.path())).unwrap_or_default();
+    };
+    records_in(dir)
+}
+
+fn records_in(dir: &Path) -> Vec<String> {
+    let names = file::names(dir).unwrap_or_default();
+    let crashes = names.iter().filter(|name| name.to_string_lossy().starts_with("dmesg-"));
+    crashes
+        .map(|name| format!("{} {}", name.to_string_lossy(), fs::symlink_metadata(dir.join(name)).map_or(0, |m| m.mtime())))
+        .collect()
+}
+
+fn watchdog_reset(bootstatus: &Path) -> bool {
+    let text = file::read(bootstatus).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().parse::<u32>().is_ok_and(|status| status & CARD_RESET != 0)
+}
