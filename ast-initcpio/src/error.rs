@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ast::boot::medium::MediumError;
 use ast::boot::choose::{Broken, Target};
+use ast::boot::medium::MediumError;
 use ast::sys::SysError;
 
 /// What ends the attempt.

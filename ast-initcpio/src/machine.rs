@@ -44,8 +44,7 @@ impl Machine {
     /// The filesystem that the command line names is mounted, read-only if it cannot be otherwise.
     pub fn open(line: &Cmdline, wait: Duration, watchdog: Option<&Watchdog>, voice: &Voice) -> Result<Self, Failure> {
         let uuid = line.root_uuid.as_deref().ok_or(Failure::NoRootUuid)?;
-        let device = wait_for(uuid, wait, watchdog)
-            .ok_or_else(|| Failure::NoDevice { uuid: uuid.to_owned(), seconds: wait.as_secs() })?;
+        let device = wait_for(uuid, wait, watchdog).ok_or_else(|| Failure::NoDevice { uuid: uuid.to_owned(), seconds: wait.as_secs() })?;
         file::make_dirs(Path::new(TOP))?;
         let source = device.to_string_lossy();
         let mount = |flags| Mounted::new(&source, Path::new(TOP), "btrfs", MsFlags::MS_NOATIME | flags, "subvolid=5");

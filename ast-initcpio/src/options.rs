@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ast::layout::SNAPSHOTS_MOUNT;
+
 /// How long to wait for the root's device, in seconds: slow disks on USB or behind a controller take up to a minute.
 const DEVICE_WAIT: u64 = 90;
 
@@ -38,6 +40,8 @@ pub struct Options {
     pub pstore: Option<PathBuf>,
     /// Status of the watchdog at this start.
     pub bootstatus: PathBuf,
+    /// Where the running system sees `@.snapshots`.
+    pub snapshots: PathBuf,
     /// How long to wait for the root's device.
     pub wait: Duration,
     /// Say `restart` and end with status 3 instead of restarting.
@@ -52,6 +56,7 @@ impl Default for Options {
             watchdog: "/dev/watchdog".into(),
             pstore: None,
             bootstatus: "/sys/class/watchdog/watchdog0/bootstatus".into(),
+            snapshots: SNAPSHOTS_MOUNT.into(),
             wait: Duration::from_secs(DEVICE_WAIT),
             no_restart: false,
         }
@@ -73,6 +78,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
             "--watchdog" => options.watchdog = value()?.into(),
             "--pstore" => options.pstore = Some(value()?.into()),
             "--bootstatus" => options.bootstatus = value()?.into(),
+            "--snapshots" => options.snapshots = value()?.into(),
             "--wait" => options.wait = Duration::from_secs(value()?.parse().map_err(|_| USAGE)?),
             "--no-restart" => options.no_restart = true,
             option if option.starts_with("--") => return Err(USAGE),

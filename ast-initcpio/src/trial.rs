@@ -9,7 +9,7 @@ use ast::boot::BootBlock;
 use ast::boot::booted::Booted;
 use ast::boot::stage::{self, Stage, Start};
 use ast::cmdline::Cmdline;
-use ast::layout::{BOOTED_RECORD, Layout, SNAPSHOTS_MOUNT, STAGE};
+use ast::layout::{BOOTED_RECORD, Layout, STAGE};
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{Result, file};
@@ -40,9 +40,7 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
     let armed = Watchdog::arm(&options.watchdog).and_then(|watchdog| Ok((watchdog.set_seconds(WATCHDOG)?, watchdog)));
     match armed {
         Ok((seconds, watchdog)) => {
-            let text = format!(
-                "[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\n"
-            );
+            let text = format!("[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\n");
             let fed = write(Path::new("/run/systemd/system.conf.d"), "99-ast-trial.conf", &text);
             if let Err(error) = fed {
                 voice.warn(&error.to_string());
@@ -63,13 +61,8 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
 pub fn begin(line: &Cmdline, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
     let Some((arm, left)) = line.arm else { return Ok(0) };
     let grub_counts = line.env_ok != Some(false);
-    let start = Start {
-        arm: Some(arm),
-        left,
-        grub_counts,
-        pstore: pstore_records(options),
-        watchdog_reset: watchdog_reset(&options.bootstatus),
-    };
+    let start =
+        Start { arm: Some(arm), left, grub_counts, pstore: pstore_records(options), watchdog_reset: watchdog_reset(&options.bootstatus) };
     let path = machine.layout.document(STAGE);
     let before = file::read(&path).ok().map(|bytes| Stage::parse(&String::from_utf8_lossy(&bytes)));
     let begun = stage::begin(before.as_ref(), &start);
@@ -87,7 +80,10 @@ pub fn begin(line: &Cmdline, machine: &Machine, options: &Options, voice: &Voice
         Ok(()) => {
             if grub_counts {
                 let back = begun.stage.back;
-                voice.say(Level::Info, &format!("the start before was only switched off: its try is given back ({back} of {})", stage::MAX_BACK));
+                voice.say(
+                    Level::Info,
+                    &format!("the start before was only switched off: its try is given back ({back} of {})", stage::MAX_BACK),
+                );
             }
             Ok(tries)
         }
@@ -135,7 +131,7 @@ pub fn note(what: &str, options: &Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     voice.error(&format!("this start of the trial failed: {what}"));
-    match leave_evidence(&Layout::at(SNAPSHOTS_MOUNT), what) {
+    match leave_evidence(&Layout::at(&options.snapshots), what) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             voice.error(&error.to_string());
@@ -208,9 +204,7 @@ fn pstore_records(options: &Options) -> Vec<String> {
 fn records_in(dir: &Path) -> Vec<String> {
     let names = file::names(dir).unwrap_or_default();
     let crashes = names.iter().filter(|name| name.to_string_lossy().starts_with("dmesg-"));
-    crashes
-        .map(|name| format!("{} {}", name.to_string_lossy(), fs::symlink_metadata(dir.join(name)).map_or(0, |m| m.mtime())))
-        .collect()
+    crashes.map(|name| format!("{} {}", name.to_string_lossy(), fs::symlink_metadata(dir.join(name)).map_or(0, |m| m.mtime()))).collect()
 }
 
 fn watchdog_reset(bootstatus: &Path) -> bool {

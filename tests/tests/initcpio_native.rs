@@ -1,0 +1,309 @@
+//! `ast-initcpio` against a real btrfs in a private mount namespace (root): mounts, fallbacks, trials, volatile /etc.
+#![allow(clippy::disallowed_methods)]
+
+#[path = "initcpio/fixture.rs"]
+mod fixture;
+
+use ast::boot::{BootBlock, Mode, Trial};
+use ast::cmdline::Why;
+use ast::id::{ArmId, DeployId};
+use fixture::{Disk, release, sh};
+
+/// The one word of every mount at the root and below, as `PATH ro|rw SUBVOLUME`.
+const MOUNTS: &str = r#"awk -v r="$R" 'index($5, r) == 1 { split($6, o, ","); p = substr($5, length(r) + 1); print (p == "" ? "/" : p), o[1], $4 }' /proc/self/mountinfo | sort"#;
+
+#[test]
+fn a_deployment_is_mounted_as_the_interface_says() {
+    let disk = Disk::new();
+    let look = format!(
+        "{MOUNTS}; cat $R/usr/lib/name $R/etc/name $R/boot/vmlinuz-linux $R/boot/grub/grub.cfg; touch $R/x 2>&1 | grep -o Read-only; touch $R/boot/x 2>&1 | grep -o Read-only; echo edit > $R/etc/edited; echo v > $R/var/v; grep -c noatime /proc/self/mounts"
+    );
+    let started = disk.start("ast.d=6 ast.why=good ast.env=ok ast.arm=4.", &look);
+    let mut lines = started.seen.lines();
+    let expected = [
+        "/ ro /@.snapshots/deploy/6/root",
+        "/.snapshots rw /@.snapshots",
+        "/boot ro /@.snapshots/deploy/6/boot",
+        "/boot/grub rw /@boot/grub",
+        "/etc rw /@.snapshots/deploy/6/etc",
+        "/home rw /@home",
+        "/root rw /@root",
+        "/var rw /@var",
+        "/var/cache/pacman/pkg rw /@cache",
+        "d6",
+        "d6",
+        "kernel-d6",
+        "menu",
+        "Read-only",
+        "Read-only",
+        "9",
+    ];
+    for want in expected {
+        assert_eq!(lines.next(), Some(want), "{started:?}");
+    }
+    assert_eq!(lines.next(), None, "{started:?}");
+    assert_eq!((started.status, started.booted.d, started.booted.why), (0, Some(DeployId::new(6)), Some(Why::Good)));
+    assert!(!started.booted.volatile && started.booted.wanted.is_none() && started.booted.env == Some(true));
+    assert_eq!(started.said, "<6>ast: deployment 6 is the root (good)\n");
+    // What was written is there after the next start.
+    assert_eq!(disk.start("ast.d=6", "cat $R/etc/edited $R/var/v").seen, "edit\nv\n");
+}
+
+#[test]
+fn b11_any_set_boots_with_this_machines_identity_and_leaves_nothing_behind() {
+    let disk = Disk::new();
+    let sums = || disk.change(|top| sh(&format!("cd {}; find . -path ./@var -prune -o -type f -print | sort | xargs sha256sum; find . | sort | sha256sum", top.display())));
+    // Directories that a first start makes in the shared subvolumes are made once.
+    disk.start("ast.d=6", "true");
+    let before = (sums(), disk.block());
+    for words in ["ast.set=3.2 ast.why=chosen", "ast.snapshot=3", "ast.d=6 ast.snapshot=3", "ast.d=7 ast.volatile ast.why=chosen"] {
+        let look = "cd $R/etc; cat name machine-id ssh/ssh_host_rsa_key ssh/sshd_config systemd/network/10-lan.network; stat -c %a ssh/ssh_host_rsa_key; echo x > new; rm name; touch $R/x 2>&1 | grep -o Read-only; ls /run/ast";
+        let started = disk.start(words, look);
+        let want = if words.contains("volatile") {
+            "d7\nid-d7\nkey-d7\nconfig-d7\nnet-d7\n600\nRead-only\nbooted\n"
+        } else {
+            "s3\nid-d6\nkey-d6\nconfig-s3\nnet-d6\n600\nRead-only\nbooted\n"
+        };
+        assert_eq!(started.seen, want, "{words}: {started:?}");
+        assert!(started.booted.volatile && !started.booted.on_trial(), "{words}: {started:?}");
+        assert_eq!((sums(), disk.block()), before, "{words} wrote something");
+    }
+}
+
+#[test]
+fn b11_a_full_disk_boots_any_snapshot() {
+    let disk = Disk::of_size("200M");
+    disk.change(|top| {
+        sh(&format!("dd if=/dev/zero of={}/@var/fill bs=1M 2> /dev/null || true; sync", top.display()));
+        assert!(std::fs::write(top.join("@var/more"), vec![7; 1 << 20]).is_err(), "the disk is not full");
+    });
+    assert_eq!(disk.start("ast.set=3.2", "cat $R/etc/machine-id").seen, "id-d6\n");
+    assert_eq!(disk.start("ast.d=6 ast.why=good", "cat $R/etc/machine-id").seen, "id-d6\n");
+}
+
+/// A way to break deployment 6, and what the reason says of it.
+const DAMAGES: [(&str, &str); 9] = [
+    ("btrfs -q property set root ro false; btrfs -q subvolume delete root > /dev/null", "not there"),
+    ("btrfs -q subvolume delete etc > /dev/null", "not there"),
+    ("mv root away; mkdir root", "not there"),
+    ("rmdir root/var", "no directory var"),
+    ("rm root/usr/lib/systemd/systemd", "no init"),
+    (": > root/usr/lib/systemd/systemd", "no init"),
+    ("chmod 644 root/usr/lib/systemd/systemd", "no init"),
+    ("rm root/usr/lib/os-release", "no usr/lib/os-release"),
+    ("rm -r root/usr/lib/modules/*", "no modules for kernel"),
+];
+
+#[test]
+fn b9_a_broken_root_is_replaced_by_the_one_before_it_if_that_has_the_modules() {
+    for (damage, reason) in DAMAGES {
+        let disk = Disk::new();
+        disk.damage(6, damage);
+        let before = disk.block();
+        let started = disk.start("ast.d=6 ast.why=good", "cat $R/etc/name");
+        assert_eq!((started.status, started.seen.as_str(), started.booted.d), (0, "d5\n", Some(DeployId::new(5))), "{damage}: {started:?}");
+        assert_eq!(started.booted.wanted.as_deref(), Some("deployment 6"));
+        assert!(started.booted.reason.as_deref().is_some_and(|r| r.contains(reason)), "{damage}: {started:?}");
+        assert!(started.said.lines().count() <= 8 && started.said.starts_with("<3>ast: deployment 6 cannot be the root"), "{started:?}");
+        assert_eq!(disk.block(), before, "{damage}: booting changed the block");
+    }
+}
+
+#[test]
+fn b9_without_modules_the_next_one_is_armed_once_and_the_machine_restarts() {
+    let disk = Disk::new();
+    disk.damage(6, "rm root/usr/lib/os-release");
+    disk.damage(5, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
+    let started = disk.start("ast.d=6 ast.why=good", "ls $R");
+    assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
+    let once = Trial { deployment: DeployId::new(5), mode: Mode::Once, tries: 1 };
+    let want = BootBlock { prev: Some(DeployId::new(5)), arm: ArmId::new(5), trial: Some(once), ..BootBlock::new(DeployId::new(6)) };
+    assert_eq!(disk.block(), want);
+    assert!(started.said.contains("deployment 5 is started next"), "{started:?}");
+}
+
+#[test]
+fn b9_when_nothing_is_whole_the_unattended_restart_and_the_attended_get_a_shell() {
+    let disk = Disk::new();
+    for d in [5, 6] {
+        disk.damage(d, "rm root/usr/lib/os-release");
+    }
+    let before = disk.block();
+    let alone = disk.start("ast.d=6 ast.why=good", "ls $R");
+    assert_eq!((alone.status, alone.seen.as_str()), (3, ""), "{alone:?}");
+    assert_eq!(disk.start("ast.d=6 ast.why=good ast.attended", "ls $R").status, 1);
+    assert_eq!(disk.block(), before);
+    // A damaged block, and no good one to fall back to.
+    disk.damage(7, "rm root/usr/lib/os-release");
+    ast::sys::file::write_in_place(disk.device.as_ref(), 1024 * 512, &[0; 512]).expect("A");
+    ast::sys::file::write_in_place(disk.device.as_ref(), 1536 * 512, &[0; 512]).expect("B");
+    assert_eq!(disk.start("ast.d=7", "ls $R").status, 3);
+    assert_eq!(disk.start("", "ls $R").status, 3);
+}
+
+#[test]
+fn b5_a_lost_block_keeps_nothing_from_booting() {
+    let disk = Disk::new();
+    ast::sys::file::write_in_place(disk.device.as_ref(), 1024 * 512, &[0; 512]).expect("A");
+    ast::sys::file::write_in_place(disk.device.as_ref(), 1536 * 512, &[0; 512]).expect("B");
+    for words in ["ast.d=6 ast.why=baked", "ast.set=3.2", "ast.d=7 ast.why=trial ast.arm=4.11 ast.env=ok"] {
+        let started = disk.start(words, "cat $R/usr/lib/name");
+        assert_eq!(started.status, 0, "{words}: {started:?}");
+    }
+}
+
+#[test]
+fn a_device_that_comes_late_is_awaited_and_one_that_never_comes_ends_in_a_restart() {
+    let mut disk = Disk::new();
+    sh(&format!("losetup -d {}", std::mem::take(&mut disk.device)));
+    let started = disk.start("ast.d=6", "ls $R");
+    assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
+    let image = disk.image().display().to_string();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        sh(&format!("losetup -f --show {image}"))
+    });
+    let started = disk.start_with("--wait 20", "ast.d=6", "cat $R/etc/name");
+    disk.device = late.join().expect("attached");
+    assert_eq!((started.status, started.seen.as_str()), (0, "d6\n"), "{started:?}");
+    for words in ["root=/dev/sda1", "root=UUID=../../x", "root=LABEL=x"] {
+        assert_eq!(disk.start(words, "true").status, 3, "{words}");
+    }
+}
+
+fn armed(disk: &Disk, tries: u8) {
+    let trial = Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries };
+    let block = BootBlock { prev: Some(DeployId::new(5)), arm: ArmId::new(4), trial: Some(trial), ..BootBlock::new(DeployId::new(6)) };
+    disk.medium().write(&block).expect("armed");
+}
+
+/// GRUB: takes one try, starts the trial.
+fn start_trial(disk: &Disk, more: &str, look: &str) -> Option<fixture::Started> {
+    let mut block = disk.block();
+    let trial = block.trial.as_mut().expect("armed");
+    trial.tries = trial.tries.checked_sub(1)?;
+    let left = "1".repeat(trial.tries.into());
+    disk.medium().write(&block).expect("counted");
+    Some(disk.start_with(more, &format!("ast.d=7 ast.why=trial ast.arm=4.{left} ast.env=ok"), look))
+}
+
+#[test]
+fn b3_power_cuts_after_the_initramfs_cost_no_try_five_times() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let mut left = Vec::new();
+    while let Some(started) = start_trial(&disk, "", "cat $R/etc/name") {
+        assert_eq!((started.status, started.seen.as_str(), started.booted.on_trial()), (0, "d7\n", true), "{started:?}");
+        let tries = disk.block().trial.expect("trial").tries;
+        assert_eq!((started.booted.left, started.booted.arm), (Some(tries), Some(ArmId::new(4))), "{started:?}");
+        left.push(tries);
+    }
+    assert_eq!(left, [2, 2, 2, 2, 2, 2, 1, 0]);
+    let stage = disk.stage().expect("stage");
+    assert_eq!((stage.back, stage.evidence.len()), (5, 0));
+}
+
+#[test]
+fn b3_evidence_keeps_the_try() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let directory = tempfile::tempdir().expect("dir");
+    let more = format!("--pstore {}", directory.path().display());
+    // Written by the program itself in the running system, as the units of a trial do.
+    let look = format!("{} evidence gate: x --snapshots $R/.snapshots --kmsg /dev/null", fixture::program().display());
+    start_trial(&disk, &more, &look).expect("first");
+    assert_eq!(disk.stage().expect("stage").evidence, ["gate: x"]);
+    start_trial(&disk, &more, "true").expect("second");
+    assert_eq!(disk.block().trial.expect("trial").tries, 1, "given back in spite of the gate's verdict");
+    std::fs::write(directory.path().join("dmesg-efi-1"), "panic").expect("record");
+    start_trial(&disk, &more, "true").expect("third");
+    assert_eq!(disk.block().trial.expect("trial").tries, 0, "given back in spite of a recorded panic");
+    assert!(disk.stage().expect("stage").earlier.iter().any(|l| l.starts_with("pstore: dmesg-efi-1")));
+    assert!(start_trial(&disk, &more, "true").is_none());
+}
+
+#[test]
+fn b3_a_reset_by_the_watchdog_is_evidence() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let status = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(status.path(), "32\n").expect("status");
+    let more = format!("--bootstatus {}", status.path().display());
+    start_trial(&disk, &more, "true").expect("first");
+    start_trial(&disk, &more, "true").expect("second");
+    assert_eq!(disk.block().trial.expect("trial").tries, 1);
+    std::fs::write(status.path(), "0\n").expect("status");
+    start_trial(&disk, &more, "true").expect("third");
+    assert_eq!(disk.block().trial.expect("trial").tries, 1, "a start after that one was only switched off");
+}
+
+#[test]
+fn b1_a_trial_that_cannot_be_the_root_leaves_evidence_and_the_good_one_is_mounted() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    disk.damage(7, "rm root/usr/lib/systemd/systemd");
+    let started = start_trial(&disk, "", "cat $R/etc/name; ls /run/systemd 2> /dev/null").expect("started");
+    assert_eq!((started.status, started.seen.as_str(), started.booted.on_trial()), (0, "d6\n", false), "{started:?}");
+    assert_eq!(disk.stage().expect("stage").evidence, ["initramfs: deployment 7: it has no init"]);
+    // Where the good one does not have this kernel's modules, GRUB has to start it.
+    disk.damage(6, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
+    disk.damage(5, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
+    let started = start_trial(&disk, "", "ls $R").expect("started");
+    assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
+    assert_eq!(disk.block().trial, Some(Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries: 1 }), "only GRUB counts a failed trial");
+    assert_eq!(disk.stage().expect("stage").evidence.len(), 1);
+}
+
+#[test]
+fn b10_what_restarts_by_itself_exists_only_on_a_trial() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let look = "cd /run; find systemd -type f -o -type l | sort; cat systemd/system/*.d/* systemd/system/*.service | grep -E 'Timeout|Action|evidence' | sort -u";
+    let started = start_trial(&disk, "", look).expect("started");
+    for want in [
+        "systemd/system/emergency.service.d/99-ast-trial.conf\n",
+        "systemd/system/rescue.service.d/99-ast-trial.conf\n",
+        "systemd/system/multi-user.target.d/99-ast-trial.conf\n",
+        "systemd/system/sysinit.target.wants/ast-trial-deadline.timer\n",
+        "JobTimeoutAction=reboot-force\n",
+        "JobTimeoutSec=660\n",
+    ] {
+        assert!(started.seen.contains(want), "{want} is missing: {}", started.seen);
+    }
+    for words in ["ast.d=6 ast.why=good", "ast.d=6 ast.why=exhausted ast.arm=4.", "ast.d=7 ast.why=once ast.arm=4.", "ast.d=7 ast.why=chosen", "ast.set=3.2"] {
+        assert_eq!(disk.start(words, "ls /run/systemd").seen, "ls: cannot access '/run/systemd': No such file or directory\n", "{words}");
+    }
+}
+
+#[test]
+fn a_root_without_shared_subvolumes_still_comes_up() {
+    let disk = Disk::new();
+    disk.change(|top| sh(&format!("cd {}; for s in @var @home @root @cache @boot; do btrfs -q subvolume delete $s; done", top.display())));
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/etc/name; echo x > $R/var/x; cat $R/var/x");
+    assert_eq!((started.status, started.seen.as_str()), (0, "d6\nx\n"), "{started:?}");
+    assert!(started.said.lines().count() <= 8, "{started:?}");
+}
+
+#[test]
+fn mounting_takes_less_than_thirty_milliseconds_more_than_a_plain_mount() {
+    let disk = Disk::new();
+    let release = release();
+    // Each in its own namespace, as the program is: the cost of both includes the namespace.
+    let time = |line: &str| {
+        let mut best = u128::MAX;
+        for _ in 0..8 {
+            let start = std::time::Instant::now();
+            sh(line);
+            best = best.min(start.elapsed().as_millis());
+        }
+        best
+    };
+    let out = tempfile::tempdir().expect("dir");
+    std::fs::write(out.path().join("cmdline"), format!("root=UUID={} ast.d=6 ast.block=raw {release}", disk.uuid)).expect("line");
+    let run = |what: &str| format!("unshare -m --propagation private sh -ec 'mount -t tmpfs run /run; mkdir /run/new_root; {what}'");
+    let plain = time(&run(&format!("mount -o ro,subvol=@.snapshots/deploy/6/root {} /run/new_root", disk.device)));
+    let ours = time(&run(&format!("{} mount /run/new_root --cmdline {}/cmdline --kmsg /dev/null --no-restart", fixture::program().display(), out.path().display())));
+    println!("plain mount {plain} ms, ast-initcpio {ours} ms");
+    // A debug build and other tests on the same cores: the aim of 30 ms is measured by `cargo test --release` on a quiet machine.
+    assert!(ours <= plain + 150, "plain mount {plain} ms, ast-initcpio {ours} ms");
+}
