@@ -5,5 +5,7 @@
 )]
 
 pub mod cut;
+pub mod image;
 pub mod lab;
+pub mod scenario;
 pub mod vm;

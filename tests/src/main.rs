@@ -6,8 +6,11 @@ use ast_tests::lab::cache::cache_dir;
 use ast_tests::lab::pool::Pool;
 use ast_tests::lab::recipe::Recipes;
 use ast_tests::lab::repo::State;
-use ast_tests::lab::{Result, grub, http, repo};
+use ast_tests::lab::{grub, http, repo};
+use ast_tests::image::{self, Column};
+use ast_tests::scenario::Scenario;
 use clap::{Parser, Subcommand};
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,6 +47,28 @@ enum Command {
         #[arg(long, default_value_t = 8000)]
         port: u16,
     },
+    /// Installs disk images (default: of all columns) and prints their paths
+    Image {
+        /// Names of columns
+        columns: Vec<Column>,
+        /// What they are installed from
+        #[arg(long, default_value = "v1", value_parser = state)]
+        state: State,
+    },
+    /// Boots a fresh machine and shows its console; Ctrl-] ends it
+    Boot {
+        /// Its column
+        #[arg(default_value_t = Column::Bios214Raw)]
+        column: Column,
+        /// What its mirror offers
+        #[arg(long, default_value = "v1", value_parser = state)]
+        state: State,
+    },
+}
+
+fn state(name: &str) -> Result<State, String> {
+    let names = || State::ALL.map(State::name).join(" ");
+    State::from_name(name).ok_or_else(|| format!("no state {name}; there are: {}", names()))
 }
 
 fn main() -> ExitCode {
@@ -56,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     let cache = cache_dir();
     match command {
         Command::Repo { states, all } => {
@@ -84,6 +109,18 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lock { update } => {
             let recipes = Recipes::load()?;
             if update { Pool::update(&cache, &recipes)? } else { Pool::open(&cache, &recipes)? };
+        }
+        Command::Image { columns, state } => {
+            let columns = if columns.is_empty() { Column::ALL.to_vec() } else { columns };
+            for column in columns {
+                println!("{column} {}", image::build(&cache, column, state)?.display());
+            }
+        }
+        Command::Boot { column, state } => {
+            let scenario = Scenario::new("lab-boot", column)?;
+            scenario.offer(state)?;
+            eprintln!("{column}, mirror {}; Ctrl-] ends the machine, its disk goes with it", state.name());
+            scenario.start()?.attach()?;
         }
         Command::Serve { dir, port } => {
             let server = http::Server::start_on(&dir, port)?;

@@ -124,6 +124,10 @@ impl MenuSettings {
             }
         }
         settings.serial = words("GRUB_SERIAL_COMMAND")?;
+        // The whole command stands there, as grub-mkconfig wants it.
+        if settings.serial.first().is_some_and(|word| word == "serial") {
+            settings.serial.remove(0);
+        }
         let path = |key: &'static str| -> Result<Option<String>, GrubError> {
             match defaults.get(key)?.filter(|v| !v.is_empty()) {
                 Some(value) if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._,+-".contains(&b)) => Ok(Some(value.to_owned())),

@@ -8,14 +8,9 @@ use std::path::{Path, PathBuf};
 use super::fat::Fat;
 use super::table::{Boot, SECTOR, Scheme, random_id};
 use super::{InstallError, Result, Target, tool};
+use crate::grub::script;
 use crate::{layout, sys};
 
-/// Modules in every core image: filesystems, the words of the fixed script, and what starts Linux.
-const MODULES: [&str; 25] = [
-    "btrfs", "configfile", "echo", "fat", "gcry_sha256", "halt", "hashsum", "linux", "loadenv", "ls", "minicmd", "normal",
-    "part_gpt", "part_msdos", "reboot", "regexp", "search", "search_fs_uuid", "serial", "sleep", "terminal", "test", "true",
-    "gzio", "zstd",
-];
 /// Where the ESP holds our copy; the firmware's entry names it.
 const EFI_OWN: &str = "EFI/ast/grubx64.efi";
 /// Where firmware looks when its entries are lost (C1).
@@ -72,7 +67,7 @@ impl Grub {
         let mut args: Vec<OsString> = vec!["--directory".into(), from.clone().into()];
         args.extend(["--format", platform, "--prefix", &prefix(), "--config"].map(Into::into));
         args.push(early.into());
-        args.extend(MODULES.map(Into::into));
+        args.extend(script::MODULES.map(Into::into));
         if boot != Boot::Efi {
             args.push("biosdisk".into());
         }

@@ -10,6 +10,10 @@
 
 pub mod core_image;
 pub mod fat;
+pub mod first;
+pub mod machine;
+mod boot_env;
+mod proof;
 pub mod staging;
 pub mod table;
 pub mod target;
@@ -26,6 +30,8 @@ use std::path::{Path, PathBuf};
 use crate::boot::block::BlockError;
 use crate::boot::medium::MediumError;
 use crate::exec::ExecError;
+use crate::grub::GrubError;
+use crate::store::document::DocumentError;
 use crate::sys::SysError;
 
 /// Why a machine could not be installed.
@@ -84,6 +90,18 @@ pub enum InstallError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no filesystem where one was just made.
+    #[error("{} holds no filesystem, though one was just made there", .0.display())]
+    NoFilesystem(PathBuf),
+    /// The caller's own part failed.
+    #[error("setting up the new root failed: {0}")]
+    Settle(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A document could not be written.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// What GRUB reads could not be made.
+    #[error(transparent)]
+    Grub(#[from] GrubError),
     /// A thread of ours ended without a result.
     #[error("a thread of the installer ended without a result, which is a bug")]
     Thread,

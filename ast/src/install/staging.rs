@@ -134,7 +134,9 @@ impl Staging {
             if let Some(root) = root {
                 namespace::pivot_root(root)?;
             }
-            Ok(run_isolated(invocation, Options::capture(), Isolation::Namespaces)?)
+            // tmpfiles would make subvolumes below /var, which a snapshot does not carry along (C5).
+            let options = Options::capture().env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0");
+            Ok(run_isolated(invocation, options, Isolation::Namespaces)?)
         };
         std::thread::scope(|scope| scope.spawn(run).join()).map_err(|_| InstallError::Thread)?
     }
