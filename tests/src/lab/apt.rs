@@ -112,6 +112,9 @@ impl Apt {
             format!("Dir::State::lists={}", path("lists")),
             format!("Dir::State::status={}", path("status")),
             format!("Dir::Cache={}", path("")),
+            // A host made for containers has switched these off: every call would read all lists anew.
+            "Dir::Cache::pkgcache=pkgcache.bin".to_owned(),
+            "Dir::Cache::srcpkgcache=srcpkgcache.bin".to_owned(),
             "APT::Sandbox::User=root".to_owned(),
             "APT::Install-Recommends=0".to_owned(),
             "APT::Architecture=amd64".to_owned(),
