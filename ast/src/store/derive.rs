@@ -4,23 +4,31 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::StoreError;
+use super::machine::Firmware;
 use super::open::Store;
 use crate::boot::block::BootBlock;
-use crate::id::DeployId;
-use crate::layout::{Layout, Part};
-use crate::sys::file;
+use crate::grub::defaults::Defaults;
+use crate::grub::menu::{MenuInput, MenuSettings, OtherSystem, SnapshotLine};
+use crate::grub::{Baked, BootEnv, GrubError, install, menu};
+use crate::id::{DeployId, SetId, SnapshotId};
+use crate::layout::{self, Layout, Part};
+use crate::sys::{SysError, file};
+use crate::tree::Node;
 use crate::volumes;
+
+/// Names of the pairs of menu file and sums that GRUB reads.
+const MENUS: [&str; 2] = ["snapshots", "menu"];
 
 /// `rootfs/snapshot-N`, `etc/etc-N` … lead to the current sets, and none is left of a snapshot that is gone. Whether any was changed.
 ///
 /// If interrupted: some do; the next repair goes on.
 /// What is no link (a subvolume that somebody put there) is left for `doctor`.
 pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
-    let layout = store.layout();
+    let (layout, tree) = (store.layout(), store.tree()?);
     let mut changed = false;
     for part in Part::ALL {
         let there: BTreeMap<_, _> = volumes::links(layout, part)?.into_iter().collect();
-        for node in store.tree()?.nodes() {
+        for node in tree.nodes() {
             let link = layout.link(node.id, part);
             let target = Layout::link_target(node.set(), part);
             match there.get(&node.id) {
@@ -33,7 +41,7 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
                 }
             }
         }
-        for (n, path) in there.iter().filter(|(n, path)| path.is_symlink() && store.tree().is_ok_and(|t| t.get(**n).is_err())) {
+        for (n, path) in there.iter().filter(|(n, path)| path.is_symlink() && tree.get(**n).is_err()) {
             tracing::debug!("snapshot {n} is gone, and so is {}", path.display());
             file::remove_if_exists(path)?;
             changed = true;
@@ -42,12 +50,132 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
     Ok(changed)
 }
 
-/// The deployment that GRUB starts when neither copy of the boot block is whole.
-pub(super) fn baked_good(_store: &Store) -> Result<Option<DeployId>, StoreError> {
-    Ok(None)
+/// The deployments that GRUB may start when neither copy of the boot block is whole, the first one first.
+pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
+    Ok(install::baked_in(&store.grub_dir().join("ast"))?.into_iter().map(|baked| baked.good).collect())
 }
 
-/// Menu and baked entry say what tree and boot block say, and are in the committed tree of the filesystem. Whether any was changed.
-pub(super) fn menu(_store: &Store, _block: &BootBlock) -> Result<bool, StoreError> {
-    Ok(false)
+/// Menu, previous menu and baked entry say what tree and boot block say, and are in the committed tree of the filesystem. Whether any
+/// was changed.
+///
+/// If interrupted: GRUB reads the new ones or the ones before; the next repair goes on.
+/// Refuses: a machine whose `boot/grub` is not seen, and a good deployment that cannot be started.
+pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError> {
+    let grub = store.grub_dir();
+    if !grub.is_dir() {
+        return Err(StoreError::NoGrub(grub));
+    }
+    let dir = grub.join("ast");
+    let before = contents(&dir)?;
+    bake(store, block.good, &dir)?;
+    if let Ok(tree) = store.tree() {
+        let marks = store.marks_of(block);
+        let snapshots = tree.walk().map(|visit| line(store, visit.node, |id| states(id, &marks, visit.node.pinned))).collect();
+        let efi = store.machine().is_some_and(|m| m.firmware == Firmware::Efi);
+        let others = if efi { vec![OtherSystem::FirmwareSetup] } else { Vec::new() };
+        install::write_menu(&dir, &MenuInput { settings: settings(store.layout(), block.good), snapshots, others })?;
+    }
+    let changed = contents(&dir)? != before;
+    if changed {
+        // Before the previous menu follows, so that one of the two is always whole where GRUB reads.
+        file::syncfs(&dir)?;
+    }
+    let followed = previous_follows(&dir)?;
+    if followed {
+        file::syncfs(&dir)?;
+    }
+    Ok(changed || followed)
+}
+
+fn contents(dir: &Path) -> Result<Vec<Option<Vec<u8>>>, SysError> {
+    ["good.cfg", "menu.cfg", "menu.sums", "snapshots.cfg", "snapshots.sums"]
+        .iter()
+        .map(|name| file::read_if_exists(&dir.join(name)))
+        .collect()
+}
+
+/// `good.cfg` starts `good`. One that does already is left, even if the deployment's own file is damaged since.
+fn bake(store: &Store, good: DeployId, dir: &Path) -> Result<(), StoreError> {
+    let own = boot_env(&store.layout().deployment_part(good, Part::Boot));
+    match own {
+        Ok(env) => Ok(install::write_good(dir, &Baked { good, env })?),
+        Err(_) if baked(store)?.first() == Some(&good) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn boot_env(boot: &Path) -> Result<BootEnv, StoreError> {
+    Ok(BootEnv::parse(&file::read(&boot.join(layout::BOOT_ENV))?)?)
+}
+
+/// The title in the `ast.env` of a writable boot subvolume is this, and the line of that file in its sums follows. The other lines stay as
+/// they were when the set was sealed, so that a file damaged since is found.
+pub(super) fn set_title(boot: &Path, title: &str) -> Result<(), StoreError> {
+    let env = boot_env(boot)?;
+    let bytes = BootEnv::new(env.linux(), env.initrd(), env.args(), title)?.encode()?;
+    file::replace(&boot.join(layout::BOOT_ENV), &bytes)?;
+    let sums = boot.join(layout::BOOT_SUMS);
+    let text = String::from_utf8_lossy(&file::read(&sums)?).into_owned();
+    let suffix = format!("  {}", layout::BOOT_ENV);
+    let others = text.lines().filter(|line| !line.ends_with(&suffix)).map(|line| format!("{line}\n"));
+    let new: String = others.chain([menu::sums(layout::BOOT_ENV, &bytes)]).collect();
+    Ok(file::replace(&sums, new.as_bytes())?)
+}
+
+/// What the promoted deployment's `/etc/default/grub` says; what cannot be known from it is as by default, since no setting may keep
+/// the good one from booting (B16).
+fn settings(layout: &Layout, good: DeployId) -> MenuSettings {
+    let path = layout.deployment_part(good, Part::Etc).join("default/grub");
+    let text = file::read_if_exists(&path).ok().flatten().unwrap_or_default();
+    let read = |text: &str| -> Result<MenuSettings, GrubError> { MenuSettings::from_defaults(&Defaults::parse(text)) };
+    read(&String::from_utf8_lossy(&text)).unwrap_or_else(|error| {
+        tracing::warn!("the menu has default settings: {error}");
+        MenuSettings::default()
+    })
+}
+
+fn line(store: &Store, node: &Node, states: impl Fn(SnapshotId) -> Vec<String>) -> SnapshotLine {
+    let set = node.set();
+    SnapshotLine {
+        set,
+        description: node.description.clone(),
+        kernel: kernel(store.layout(), set),
+        state: states(node.id),
+        bootable: is_bootable(&store.layout().set_part(set, Part::Boot)),
+    }
+}
+
+fn states(id: SnapshotId, marks: &crate::tree::Marks, pinned: bool) -> Vec<String> {
+    let all = [(marks.default == Some(id), "default"), (marks.trial == Some(id), "on trial"), (pinned, "pinned")];
+    all.into_iter().filter_map(|(is, word)| is.then(|| word.to_owned())).collect()
+}
+
+/// Version of the kernel of a set: the name of its directory of modules, the last one where there are several.
+pub(super) fn kernel(layout: &Layout, set: SetId) -> Option<String> {
+    let names = file::names(&layout.set_part(set, Part::Root).join("usr/lib/modules")).ok()?;
+    names.last().and_then(|name| name.to_str()).map(str::to_owned)
+}
+
+/// Whether everything that its `ast.env` names is in a boot subvolume.
+fn is_bootable(boot: &Path) -> bool {
+    boot_env(boot)
+        .is_ok_and(|env| std::iter::once(env.linux()).chain(env.initrd().iter().map(String::as_str)).all(|f| boot.join(f).is_file()))
+}
+
+/// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads
+/// them when the menu itself is damaged. Whether any was changed.
+fn previous_follows(dir: &Path) -> Result<bool, StoreError> {
+    let mut changed = false;
+    for name in MENUS {
+        let Some(text) = file::read_if_exists(&dir.join(format!("{name}.cfg")))? else { continue };
+        let sums = menu::sums(&format!("{name}.prev.cfg"), &text).into_bytes();
+        for (suffix, bytes) in [("cfg", &text), ("sums", &sums)] {
+            let path = dir.join(format!("{name}.prev.{suffix}"));
+            if file::read_if_exists(&path)?.as_ref() != Some(bytes) {
+                file::replace(&path, bytes)?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
 }

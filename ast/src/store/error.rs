@@ -67,6 +67,12 @@ pub enum StoreError {
     /// The medium of the boot block.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// What GRUB reads is not seen.
+    #[error("{} is not there, so the boot menu cannot be written: mount @boot at {}", .0.display(), .0.parent().unwrap_or(.0).display())]
+    NoGrub(PathBuf),
+    /// What GRUB should read cannot be made.
+    #[error(transparent)]
+    Grub(#[from] crate::grub::GrubError),
     /// Neither copy of the boot block can be used, so nothing that boots may be changed.
     #[error("the boot block cannot be read, so what boots cannot be changed")]
     NoBlock,

@@ -138,13 +138,17 @@ impl Store {
 
     /// Which snapshots a drawing of the tree points out. What cannot be read is not pointed out.
     pub fn marks(&self) -> Marks {
-        let block = self.block().ok();
-        let of = |d: Option<DeployId>| d.and_then(|d| self.snapshot_of(d));
+        let booted = self.booted_snapshot();
+        self.block().map_or(Marks { booted, ..Marks::default() }, |block| self.marks_of(&block))
+    }
+
+    /// The same, by this boot block.
+    pub(crate) fn marks_of(&self, block: &BootBlock) -> Marks {
         Marks {
             booted: self.booted_snapshot(),
-            default: of(block.as_ref().map(|b| b.good)),
-            trial: of(block.as_ref().and_then(|b| b.trial).map(|t| t.deployment)),
-            fallback: of(block.as_ref().and_then(|b| b.prev)),
+            default: self.snapshot_of(block.good),
+            trial: block.trial.and_then(|t| self.snapshot_of(t.deployment)),
+            fallback: block.prev.and_then(|d| self.snapshot_of(d)),
         }
     }
 

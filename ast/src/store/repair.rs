@@ -158,7 +158,7 @@ fn is_damage(error: &MediumError) -> bool {
 /// A boot block out of what else is known: the baked entry, the running system. Its arming number is past every one that was given.
 fn rebuild(store: &Store) -> Result<BootBlock, StoreError> {
     let whole = |d: &DeployId| volumes::is_whole_deployment(store.layout(), *d);
-    let baked = derive::baked_good(store)?;
+    let baked = derive::baked(store)?;
     let booted = store.booted().and_then(|b| b.d);
     let known_well = volumes::deployments(store.layout())?.into_iter().rev().filter(|d| store.layout().deployment_well(*d).exists());
     let mut candidates = baked.into_iter().chain(booted).chain(known_well).filter(whole);

@@ -49,7 +49,7 @@ impl Locked {
     pub fn run(&mut self, plan: Plan) -> Result<Done, StoreError> {
         tracing::info!("{}", plan.what);
         self.may_commit(&plan.commit)?;
-        if !plan.prepare.is_empty() {
+        if plan.prepare.iter().any(|step| matches!(step, Step::Snapshot { .. } | Step::CreateSubvolume(_))) {
             self.has_space()?;
         }
         if let Err(error) = self.prepare_and_commit(&plan) {
@@ -60,7 +60,7 @@ impl Locked {
             return Err(error);
         }
         let mut done = Done::default();
-        for step in plan.after.iter().chain([&Step::Record(plan.what.clone())]) {
+        for step in &plan.after {
             stop::point(&format!("after: {step}"));
             if let Err(error) = self.perform(step) {
                 tracing::warn!("committed, but: {error}");
@@ -141,7 +141,7 @@ impl Locked {
             Step::Snapshot { from, to, access } => btrfs::snapshot(from, to, *access)?,
             Step::Seal(path) => btrfs::set_read_only(path, true)?,
             Step::Write { path, bytes } => file::replace(path, bytes)?,
-            Step::Title { boot, title } => call(step, set_title(boot, title))?,
+            Step::Title { boot, title } => derive::set_title(boot, title)?,
             Step::MergeEtc { base, mine, into } => call(step, merge_etc(base, mine, into))?,
             Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
             Step::Sync => file::syncfs(layout.snapshots())?,
@@ -166,10 +166,6 @@ fn call(step: &Step, result: Result<(), RoomError>) -> Result<(), StoreError> {
 /// Name of the program that does it, for the history.
 fn by() -> String {
     std::env::args_os().next().and_then(|arg| Path::new(&arg).file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
-}
-
-fn set_title(_boot: &Path, _title: &str) -> Result<(), RoomError> {
-    Ok(())
 }
 
 fn merge_etc(_base: &Path, _mine: &Path, _into: &Path) -> Result<(), RoomError> {

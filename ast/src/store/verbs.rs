@@ -168,7 +168,8 @@ impl Store {
         }
         let commit = Commit::Tree { before: Box::new(self.tree()?.clone()), after: Box::new(after) };
         // The menu before the garbage: nothing is deleted that it still names.
-        Ok(Plan { what, prepare, commit, after: vec![Step::Links, Step::Menu, Step::Sync, Step::Collect] })
+        let after = vec![Step::Links, Step::Menu, Step::Sync, Step::Record(what.clone()), Step::Collect];
+        Ok(Plan { what, prepare, commit, after })
     }
 }
 

@@ -184,8 +184,26 @@ pub fn make_set(layout: &Layout, set: SetId, word: &str) {
         let path = layout.set_part(set, part);
         btrfs::create_subvolume(&path).expect("subvolume");
         write(&path.join("word"), &format!("{word} {}", part.name()));
+        match part {
+            Part::Boot => boot_files(&path),
+            Part::Root => file::make_dirs(&path.join("usr/lib/modules/6.12.1")).expect("dir"),
+            _ => {}
+        }
         btrfs::set_read_only(&path, true).expect("sealed");
     }
+}
+
+/// What is in a boot subvolume, in the form that GRUB reads.
+fn boot_files(boot: &Path) {
+    let env = ast::grub::BootEnv::new("vmlinuz-linux", &["initramfs-linux.img".into()], &["quiet".into()], "test").expect("env");
+    let files =
+        [("vmlinuz-linux", b"kernel".to_vec()), ("initramfs-linux.img", b"image".to_vec()), ("ast.env", env.encode().expect("env"))];
+    let mut sums = String::new();
+    for (name, bytes) in files {
+        file::replace(&boot.join(name), &bytes).expect("written");
+        sums.push_str(&ast::grub::menu::sums(name, &bytes));
+    }
+    write(&boot.join("ast.sums"), &sums);
 }
 
 /// A deployment of a set as the installer makes it.

@@ -1,0 +1,80 @@
+//! Going back, by hand.
+
+use std::path::PathBuf;
+
+use super::record;
+use super::{Etc, Made, follow_up, made_good};
+use crate::boot::block::BootBlock;
+use crate::id::{DeployId, SetId, SnapshotId};
+use crate::layout::Part;
+use crate::plan::{Commit, Plan};
+use crate::store::{Store, StoreError};
+use crate::tree::Tree;
+use crate::volumes;
+
+/// First plan of `rollback`: what is booted, its `/etc` included, becomes a tree of its own described `rollback`.
+///
+/// Refuses: a machine that does not run, and one whose running root is not there as a whole.
+pub fn plan_rollback_snapshot(store: &Store) -> Result<(Plan, SnapshotId), StoreError> {
+    let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
+    let layout = store.layout();
+    match (booted.d, booted.set) {
+        (Some(d), _) => {
+            if !volumes::is_whole_deployment(layout, d) {
+                return Err(StoreError::NoDeployment(d));
+            }
+            // A deployment has no /var of its own: what packages put there comes from the set.
+            let var = packaged_var(store, record::load(layout, d)?.set)?;
+            let source = |part| if part == Part::Var { var.clone() } else { layout.deployment_part(d, part) };
+            store.plan_from(source, None, "rollback", |new| format!("save deployment {d} as snapshot {new}"))
+        }
+        (None, Some(set)) => {
+            if !volumes::is_whole_set(layout, set) {
+                return Err(StoreError::Broken(set));
+            }
+            store.plan_from(|part| layout.set_part(set, part), None, "rollback", |new| format!("save set {set} as snapshot {new}"))
+        }
+        (None, None) => Err(StoreError::NotBooted("it is not known what is booted")),
+    }
+}
+
+/// Second plan of `rollback`: the snapshot made by the first is the default at once, with what runs now before it.
+pub fn plan_rollback_deploy(store: &Store, saved: SnapshotId) -> Result<(Plan, DeployId), StoreError> {
+    let before = store.block()?;
+    let made = Made::new(store, saved)?;
+    let after = made_good(store, &before, made.d, store.booted().and_then(|b| b.d));
+    let what = format!("roll back to what is booted, as deployment {}", made.d);
+    Ok((made.plan(store, what, Etc::OfSnapshot, false, before, after)?, made.d))
+}
+
+/// `rollback --previous`: from a system one dislikes, the one that ran well before it is the default.
+///
+/// Refuses: when none is known, or it is not whole.
+pub fn plan_rollback_previous(store: &Store) -> Result<(Plan, DeployId), StoreError> {
+    let before = store.block()?;
+    let booted = store.booted().and_then(|b| b.d);
+    let on_trial = before.trial.map(|t| t.deployment);
+    let (after, back) = if booted.is_some() && booted == on_trial && booted != Some(before.good) {
+        // The good one is what ran before the trial.
+        (BootBlock { trial: None, starts: 0, ..before.clone() }, before.good)
+    } else {
+        let back = before.prev.filter(|prev| booted != Some(*prev)).ok_or(StoreError::NoFallback)?;
+        (BootBlock { good: back, prev: Some(before.good), trial: None, starts: 0, ..before.clone() }, back)
+    };
+    if !volumes::is_whole_deployment(store.layout(), back) {
+        return Err(StoreError::NoDeployment(back));
+    }
+    let what = format!("roll back to deployment {back}");
+    let follow_up = follow_up(&what);
+    Ok((Plan { what, prepare: Vec::new(), commit: Commit::Boot { before, after }, after: follow_up }, back))
+}
+
+/// What packages of `set` put into `/var`: from that set, or the nearest that is still there.
+fn packaged_var(store: &Store, set: SetId) -> Result<PathBuf, StoreError> {
+    let tree = store.tree()?;
+    let of = |set: SetId| store.layout().set_part(set, Part::Var);
+    let now = |tree: &Tree, id| tree.set_of(id).ok();
+    let candidates = [Some(set), now(tree, set.snapshot), now(tree, SnapshotId::BASE)];
+    let found = candidates.into_iter().flatten().map(of).find(|path| crate::sys::btrfs::is_subvolume(path));
+    found.ok_or(StoreError::Broken(set))
+}

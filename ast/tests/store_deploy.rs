@@ -1,0 +1,216 @@
+//! Deploying, promoting and going back, on a real btrfs with a real boot block.
+
+mod common;
+
+use ast::boot::block::{Mode, Trial};
+use ast::boot::booted::Booted;
+use ast::deploy::{self, Etc, How, Next};
+use ast::grub::install::baked_in;
+use ast::id::{ArmId, DeployId};
+use ast::layout::Part;
+use ast::store::machine::Block;
+use ast::store::{Locked, StoreError};
+use ast::sys::btrfs;
+use common::*;
+
+fn run(locked: &mut Locked, plan: ast::plan::Plan) {
+    let done = locked.run(plan).expect("committed");
+    assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);
+}
+
+fn deploy(locked: &mut Locked, number: u32, how: How) -> DeployId {
+    let (plan, made) = deploy::plan_deploy(locked, n(number), how, Etc::OfSnapshot).expect("a plan");
+    run(locked, plan);
+    made
+}
+
+fn new(locked: &mut Locked, description: &str) -> u32 {
+    let (plan, id) = locked.plan_new(description).expect("a plan");
+    run(locked, plan);
+    id.get()
+}
+
+/// The record of a boot of `d` for the reason `why`.
+fn booted(machine: &Machine1, d: DeployId, why: &str, arm: u32) -> Booted {
+    let text = format!("d={d}\nwhy={why}\narm={arm}\nleft=2\nenv=ok\n");
+    machine.booted(&text);
+    Booted::parse(&text)
+}
+
+#[test]
+fn a_trial_is_armed_and_promoted() {
+    if skipped() {
+        return;
+    }
+    for block in [Block::Local, Block::Raw] {
+        let machine = Machine1::new(block);
+        let mut locked = machine.lock();
+        let one = new(&mut locked, "one");
+        let two = deploy(&mut locked, one, How::Trial);
+        assert_eq!(two, d(2));
+        let state = machine.store().block().expect("block");
+        assert_eq!((state.good, state.prev, state.arm), (d(1), None, ArmId::new(1)));
+        assert_eq!(state.trial, Some(Trial { deployment: d(2), mode: Mode::Trial, tries: 3 }));
+        let layout = machine.layout();
+        assert!(ast::volumes::is_whole_deployment(&layout, two));
+        assert!(!btrfs::is_read_only(&layout.deployment_part(two, Part::Etc)).expect("flags"), "/etc is writable");
+        assert!(btrfs::is_read_only(&layout.deployment_etc_base(two)).expect("flags"), "its base is not");
+        assert!(btrfs::is_read_only(&layout.deployment_var_before(two)).expect("flags"), "s9: /var is kept");
+        assert_eq!(deploy::status(&locked).next, Next::Trial { deployment: d(2), left: 3, else_boots: d(1) });
+        drop(locked);
+
+        let record = booted(&machine, two, "trial", 1);
+        let mut locked = machine.lock();
+        let plan = deploy::plan_promote(&locked, &record).expect("allowed").expect("needed");
+        run(&mut locked, plan);
+        let state = machine.store().block().expect("block");
+        assert_eq!((state.good, state.prev, state.trial, state.arm), (d(2), Some(d(1)), None, ArmId::new(1)));
+        let baked = baked_in(&locked.grub_dir().join("ast")).expect("read");
+        assert_eq!(baked.iter().map(|b| b.good).collect::<Vec<_>>(), [d(2), d(1)]);
+        assert!(baked.iter().all(|b| b.env.args() == ["quiet"]));
+        assert!(deploy::plan_promote(&locked, &record).expect("allowed").is_none(), "twice is nothing to do");
+        assert_eq!(machine.on_disk(), ["set 0.1", "set 1.1", "deployment 1", "deployment 2"]);
+    }
+}
+
+#[test]
+fn b15_the_last_word_of_a_person_counts() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let one = new(&mut locked, "one");
+    let two = deploy(&mut locked, one, How::Trial);
+    let record = booted(&machine, two, "trial", 1);
+    let mut locked = {
+        drop(locked);
+        machine.lock()
+    };
+    let three = deploy(&mut locked, 0, How::Trial);
+    let refused = deploy::plan_promote(&locked, &record).expect_err("superseded");
+    assert!(matches!(refused, StoreError::Superseded { .. }) && refused.is_refusal(), "{refused}");
+    assert!(deploy::plan_fail_trial(&locked, two, ArmId::new(1), "x").expect("judged").is_none());
+    let state = locked.block().expect("block");
+    assert_eq!((state.trial.map(|t| t.deployment), state.arm), (Some(three), ArmId::new(2)));
+    assert!(machine.on_disk().contains(&"deployment 2".to_owned()), "s14: it is booted");
+    // Chosen by hand, it says nothing about the trial.
+    let by_hand = booted(&machine, three, "chosen", 2);
+    assert!(matches!(deploy::plan_promote(&locked, &by_hand), Err(StoreError::NotBooted(_))));
+    let plan = deploy::plan_fail_trial(&locked, three, ArmId::new(2), "a unit failed").expect("judged").expect("needed");
+    run(&mut locked, plan);
+    let state = locked.block().expect("block");
+    assert_eq!((state.trial, state.arm, state.good), (None, ArmId::new(2), d(1)));
+    assert_eq!(deploy(&mut locked, 0, How::Trial), d(4), "s6: the number of the failed one is not given again");
+    assert_eq!(locked.block().expect("block").arm, ArmId::new(3), "a spent arming is never armed again");
+}
+
+#[test]
+fn b2_only_what_booted_well_is_a_fallback() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let one = new(&mut locked, "one");
+    let two = deploy(&mut locked, one, How::NoTrial);
+    let three = deploy(&mut locked, one, How::NoTrial);
+    let state = locked.block().expect("block");
+    assert_eq!((state.good, state.prev, state.trial), (three, Some(d(1)), None), "2 never booted");
+    let record = booted(&machine, three, "good", 0);
+    let mut locked = {
+        drop(locked);
+        machine.lock()
+    };
+    let plan = deploy::plan_report_well(&locked, &record).expect("judged").expect("its first report");
+    run(&mut locked, plan);
+    assert!(machine.layout().deployment_well(three).exists());
+    assert!(deploy::plan_report_well(&locked, &record).expect("judged").is_none(), "nothing to write");
+    let four = deploy(&mut locked, one, How::NoTrial);
+    let state = locked.block().expect("block");
+    assert_eq!((state.good, state.prev), (four, Some(three)));
+    assert!(!machine.on_disk().contains(&format!("deployment {two}")));
+}
+
+#[test]
+fn b2_the_one_before_puts_itself_back_after_its_start() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let two = deploy(&mut locked, 0, How::NoTrial);
+    drop(locked);
+    // What GRUB leaves after five starts without a report: it empties prev, in the copy that it read.
+    let mut block = machine.store().block().expect("block");
+    (block.prev, block.starts, block.cap) = (None, 5, 1);
+    machine.medium().write_one(ast::boot::medium::Which::A, &block).expect("written");
+    let record = booted(&machine, d(1), "starts", 0);
+    let mut locked = machine.lock();
+    assert!(machine.on_disk().contains(&"deployment 1".to_owned()), "s14: it is booted, though no block names it");
+    let plan = deploy::plan_report_well(&locked, &record).expect("judged").expect("needed");
+    run(&mut locked, plan);
+    let state = locked.block().expect("block");
+    assert_eq!((state.good, state.prev, state.starts, state.cap), (two, Some(d(1)), 0, 1));
+    assert!(machine.store().copies().expect("copies").agree());
+}
+
+#[test]
+fn one_start_is_used_up() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let two = deploy(&mut locked, 0, How::Once);
+    assert_eq!(deploy::status(&locked).next, Next::Once { deployment: two, then: d(1) });
+    let record = booted(&machine, two, "once", 1);
+    assert!(matches!(deploy::plan_promote(&locked, &record), Err(StoreError::NotBooted(_))), "never promoted");
+    let plan = deploy::plan_report_well(&locked, &record).expect("judged").expect("needed");
+    run(&mut locked, plan);
+    assert_eq!(locked.block().expect("block").trial, None);
+    assert!(!machine.layout().deployment_well(two).exists(), "one start makes no fallback");
+}
+
+#[test]
+fn a_rollback_keeps_what_is_booted() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let one = new(&mut locked, "disliked");
+    let two = deploy(&mut locked, one, How::NoTrial);
+    let layout = machine.layout();
+    write(&layout.deployment_part(d(1), Part::Etc).join("hostname"), "kiosk");
+    booted(&machine, d(1), "chosen", 0);
+    let mut locked = {
+        drop(locked);
+        machine.lock()
+    };
+    let (plan, saved) = deploy::plan_rollback_snapshot(&locked).expect("a plan");
+    run(&mut locked, plan);
+    let (plan, three) = deploy::plan_rollback_deploy(&locked, saved).expect("a plan");
+    run(&mut locked, plan);
+    let state = locked.block().expect("block");
+    assert_eq!((state.good, state.prev, state.trial), (three, Some(d(1)), None));
+    assert_eq!(text(&layout.deployment_part(three, Part::Etc).join("hostname")), "kiosk");
+    let node = locked.tree().expect("tree").get(saved).expect("node").clone();
+    assert_eq!((node.description.as_str(), node.parent), ("rollback", None));
+    assert_eq!(text(&layout.set_part(node.set(), Part::Var).join("word")), "base var");
+    assert!(
+        !machine.on_disk().contains(&format!("deployment {two}")) || baked_in(&locked.grub_dir().join("ast")).expect("read").len() == 2
+    );
+
+    // From the new one back to the one before it, and nothing is made for that.
+    booted(&machine, three, "good", 0);
+    let mut locked = {
+        drop(locked);
+        machine.lock()
+    };
+    let (plan, back) = deploy::plan_rollback_previous(&locked).expect("a plan");
+    assert_eq!(back, d(1));
+    run(&mut locked, plan);
+    let state = locked.block().expect("block");
+    assert_eq!((state.good, state.prev), (d(1), Some(three)));
+}
