@@ -41,7 +41,7 @@ pub enum Streams<'a> {
     /// Both are kept and nothing is shown; no input.
     Capture,
     /// As `Capture`, and each line of either stream is handed over when it is complete: proof of progress.
-    Lines(&'a mut dyn FnMut(&str)),
+    Lines(&'a mut (dyn FnMut(&str) + Send)),
 }
 
 impl fmt::Debug for Streams<'_> {

@@ -1,0 +1,137 @@
+//! The boot subvolume of a finished copy: stored plainly, and with the list of what is in it.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Parts, WorkError};
+use crate::layout::BOOT_SUMS;
+use crate::sys::{At, SysError, btrfs, file};
+
+/// Where `@boot/grub` is mounted, below /boot.
+const GRUB_MOUNT_POINT: &str = "grub";
+/// Bytes read at once.
+const CHUNK: usize = 1 << 16;
+
+/// `/boot` is as GRUB needs it: no compressed file, `grub` to mount on, how to start written down, everything in the list of checksums.
+pub(super) fn finish(parts: &Parts) -> Result<(), WorkError> {
+    let boot = &parts.boot;
+    file::make_dirs(&boot.join(GRUB_MOUNT_POINT))?;
+    btrfs::set_uncompressed(boot)?;
+    for path in files(boot)? {
+        if !btrfs::is_stored_plain(&path)? {
+            rewrite(&path)?;
+        }
+    }
+    write_sums(boot)
+}
+
+/// The file has the same content and metadata and none of it is compressed.
+///
+/// Copied byte by byte: anything cleverer would share the compressed extents.
+fn rewrite(path: &Path) -> Result<(), SysError> {
+    const ACTION: &str = "store without compression";
+    let meta = fs::symlink_metadata(path).at(ACTION, path)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".plain");
+    let beside = path.with_file_name(name);
+    file::remove_if_exists(&beside)?;
+    let mut from = File::open(path).at(ACTION, path)?;
+    let mut to = File::options().write(true).create_new(true).mode(0o600).open(&beside).at(ACTION, &beside)?;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match from.read(&mut chunk).at(ACTION, path)? {
+            0 => break,
+            count => to.write_all(chunk.get(..count).unwrap_or_default()).at(ACTION, &beside)?,
+        }
+    }
+    std::os::unix::fs::fchown(&to, Some(meta.uid()), Some(meta.gid())).at(ACTION, &beside)?;
+    to.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777)).at(ACTION, &beside)?;
+    if let Ok(time) = meta.modified() {
+        to.set_modified(time).at(ACTION, &beside)?;
+    }
+    file::rename(&beside, path)
+}
+
+/// `ast.sums` of `boot` lists every file in it except itself, as `sha256sum` writes it.
+pub fn write_sums(boot: &Path) -> Result<(), WorkError> {
+    let mut list = String::new();
+    for path in files(boot)? {
+        let name = relative(boot, &path)?;
+        if name == BOOT_SUMS {
+            continue;
+        }
+        // Writing to a String cannot fail.
+        writeln!(list, "{}  {name}", sha256(&path)?).unwrap_or_default();
+    }
+    Ok(file::replace(&boot.join(BOOT_SUMS), list.as_bytes())?)
+}
+
+/// Files of `boot` that do not match its `ast.sums`: changed, missing, or not in the list. An unreadable list: the list itself.
+pub fn check_sums(boot: &Path) -> Result<Vec<PathBuf>, SysError> {
+    let list_path = boot.join(BOOT_SUMS);
+    let Some(list) = file::read_if_exists(&list_path)?.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        return Ok(vec![list_path]);
+    };
+    let mut wrong = Vec::new();
+    let mut listed = std::collections::BTreeSet::new();
+    for line in list.lines() {
+        let Some((sum, name)) = line.split_once("  ") else { return Ok(vec![list_path]) };
+        let path = boot.join(name);
+        let inside = !name.starts_with('/') && !name.split('/').any(|part| part == "..");
+        let real = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+        if !inside || !real || sha256(&path)? != sum {
+            wrong.push(path.clone());
+        }
+        listed.insert(path);
+    }
+    wrong.extend(files(boot)?.into_iter().filter(|path| *path != list_path && !listed.contains(path)));
+    Ok(wrong)
+}
+
+/// Every plain file below `boot`, sorted; what is under the mount point of GRUB's own files is not part of it.
+fn files(boot: &Path) -> Result<Vec<PathBuf>, SysError> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<(), SysError> {
+        for name in file::names(dir)? {
+            let path = dir.join(name);
+            let meta = fs::symlink_metadata(&path).at("look at", &path)?;
+            if meta.is_dir() {
+                walk(&path, found)?;
+            } else if meta.is_file() {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(boot, &mut found)?;
+    let grub = boot.join(GRUB_MOUNT_POINT);
+    found.retain(|path| !path.starts_with(&grub));
+    Ok(found)
+}
+
+/// The name of `path` below `boot`, if a list of checksums can hold it.
+fn relative(boot: &Path, path: &Path) -> Result<String, WorkError> {
+    path.strip_prefix(boot)
+        .ok()
+        .and_then(Path::to_str)
+        .filter(|name| !name.contains(['\n', '\r', '\\']))
+        .map(str::to_owned)
+        .ok_or_else(|| WorkError::BadBootName(path.to_owned()))
+}
+
+fn sha256(path: &Path) -> Result<String, SysError> {
+    let mut open = File::open(path).at("read", path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match open.read(&mut chunk).at("read", path)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(chunk.get(..count).unwrap_or_default()),
+        }
+    }
+}

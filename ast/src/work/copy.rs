@@ -1,0 +1,225 @@
+//! A working copy's life: made, changed, finished or thrown away.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::{Bind, Parts, Token, View, WorkError, boot, litter, resolv, run_inside};
+use crate::exec::{Ended, Invocation, Options};
+use crate::id::SetId;
+use crate::layout::{Layout, Part};
+use crate::sys::btrfs::{self, Access};
+use crate::sys::{At, SysError, file};
+use crate::verify::{self, Finding};
+
+/// Writable subvolumes made from a set, or from nothing. Dropped, it is deleted.
+#[derive(Debug)]
+#[must_use = "dropped, it is deleted"]
+pub struct WorkingCopy {
+    dir: PathBuf,
+    token: Token,
+    parts: Parts,
+    /// What it was made from.
+    source: Option<Parts>,
+    cache: Option<PathBuf>,
+    binds: Vec<Bind>,
+    placeholder: Mutex<Option<resolv::Placeholder>>,
+}
+
+impl WorkingCopy {
+    /// A copy of `source` exists, owned by this process.
+    ///
+    /// If interrupted: what is there is garbage by its name, for [`clear_stale`].
+    pub fn create(layout: &Layout, source: SetId) -> Result<Self, WorkError> {
+        Self::create_from(layout, Parts::of_set(layout, source))
+    }
+
+    /// The same of any four subvolumes, as those of the booted deployment with a set's `/var`.
+    pub fn create_from(layout: &Layout, source: Parts) -> Result<Self, WorkError> {
+        let copy = Self::claim(layout, Some(source.clone()))?;
+        for part in Part::ALL {
+            let to = copy.dir.join(part.name());
+            match source.get(part) {
+                Some(from) => btrfs::snapshot(from, &to, Access::Writable)?,
+                None => btrfs::create_subvolume(&to)?,
+            }
+        }
+        copy.ready()
+    }
+
+    /// A copy of nothing: four empty subvolumes, for an installer to fill.
+    pub fn create_empty(layout: &Layout) -> Result<Self, WorkError> {
+        let copy = Self::claim(layout, None)?;
+        for part in Part::ALL {
+            btrfs::create_subvolume(&copy.dir.join(part.name()))?;
+        }
+        copy.ready()
+    }
+
+    /// The directory is there, under a name that says whose it is.
+    fn claim(layout: &Layout, source: Option<Parts>) -> Result<Self, WorkError> {
+        let token = Token::next()?;
+        let dir = layout.work().join(token.to_string());
+        file::make_dirs(&dir)?;
+        let cache = layout.snapshots().parent().map(|top| top.join("var/cache/pacman/pkg")).filter(|dir| dir.is_dir());
+        let parts = Parts::below(&dir);
+        Ok(Self { dir, token, parts, source, cache, binds: Vec::new(), placeholder: Mutex::new(None) })
+    }
+
+    fn ready(self) -> Result<Self, WorkError> {
+        // Inherited by what is made from now on; what a snapshot brought along is looked at when finishing.
+        btrfs::set_uncompressed(&self.parts.boot)?;
+        tracing::debug!(target: "ast::work", dir = %self.dir.display(), "working copy made");
+        Ok(self)
+    }
+
+    /// With another package cache than the machine's own, or none.
+    pub fn with_cache(mut self, cache: Option<PathBuf>) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// With more of the host visible inside.
+    pub fn with_bind(mut self, bind: Bind) -> Self {
+        self.binds.push(bind);
+        self
+    }
+
+    /// Its directory, `work/TOKEN`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its name.
+    pub const fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Its four subvolumes.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// What it was made from; `None` for one made of nothing.
+    pub const fn source(&self) -> Option<&Parts> {
+        self.source.as_ref()
+    }
+
+    /// The command has run inside, as root of the copy, and ended with whatever status.
+    ///
+    /// If interrupted, even by SIGKILL: nothing of it is left but the copy itself, which is garbage by its name.
+    pub fn run(&self, invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
+        self.make_placeholder()?;
+        let view =
+            View { parts: &self.parts, writable: true, cache: self.cache.as_deref(), binds: &self.binds };
+        run_inside(view, invocation, options)
+    }
+
+    /// There is something at `/etc/resolv.conf` to mount the host's over.
+    fn make_placeholder(&self) -> Result<(), SysError> {
+        let mut known = self.placeholder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(made) = resolv::make_placeholder(&self.parts.etc)? {
+            *known = Some(made);
+        }
+        Ok(())
+    }
+
+    /// It is clean, its boot files are listed, and it is no less whole than what it was made from.
+    ///
+    /// Refuses: a result that lacks something to start with which its source had. The copy is deleted then, as on any error.
+    pub fn finish(self) -> Result<ReadyToSeal, WorkError> {
+        let placeholder = self.placeholder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(placeholder) = placeholder {
+            placeholder.remove(&self.parts.etc)?;
+        }
+        litter::clean(&self.parts, self.source.as_ref())?;
+        boot::finish(&self.parts)?;
+        let findings = verify::check(&self.parts);
+        if !findings.is_empty() && let Some(source) = &self.source {
+            let before: Vec<Finding> = verify::check(source);
+            let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();
+            if !new.is_empty() {
+                return Err(WorkError::NotWhole(new));
+            }
+        }
+        Ok(ReadyToSeal { copy: self, findings })
+    }
+}
+
+impl Drop for WorkingCopy {
+    fn drop(&mut self) {
+        if let Err(error) = delete_parts(&self.dir) {
+            // The next repair finds it by its name.
+            tracing::warn!(target: "ast::work", %error, dir = %self.dir.display(), "working copy left behind");
+        }
+    }
+}
+
+/// A finished working copy. Its four subvolumes are to be snapshotted read-only by the store; then it is dropped, which deletes it.
+#[derive(Debug)]
+#[must_use = "dropped unsealed, all its work is lost"]
+pub struct ReadyToSeal {
+    copy: WorkingCopy,
+    findings: Vec<Finding>,
+}
+
+impl ReadyToSeal {
+    /// The subvolumes to seal.
+    pub const fn parts(&self) -> &Parts {
+        &self.copy.parts
+    }
+
+    /// What it lacks to start (its source lacked it too, or it was made of nothing). Not empty: not to be deployed.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The directory `work/TOKEN`.
+    pub fn dir(&self) -> &Path {
+        self.copy.dir()
+    }
+}
+
+/// Neither the directory `dir` nor the subvolumes in it (with those that something nested in them) exist any more.
+///
+/// If interrupted: some are gone, and the next call goes on. Refuses: nothing; the caller knows that nobody needs them.
+pub fn delete_parts(dir: &Path) -> Result<(), SysError> {
+    for name in file::names(dir)? {
+        let path = dir.join(name);
+        if btrfs::is_subvolume(&path) {
+            delete_tree_of_subvolumes(&path)?;
+        } else if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
+            file::remove_if_exists(&path)?;
+        }
+    }
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove the directory", dir),
+    }
+}
+
+/// Deletes from the leaves up: the kernel refuses a subvolume that holds another.
+fn delete_tree_of_subvolumes(path: &Path) -> Result<(), SysError> {
+    for nested in btrfs::nested_subvolumes(path)? {
+        if btrfs::is_read_only(path)? {
+            btrfs::set_read_only(path, false)?;
+        }
+        delete_tree_of_subvolumes(&nested)?;
+    }
+    btrfs::delete_subvolume(path)
+}
+
+/// No working copy is left whose owner is gone; those of live owners are untouched (S7). Returns the names that went.
+///
+/// If interrupted: some are gone. Names that are no [`Token`] are left for `doctor` to explain.
+pub fn clear_stale(layout: &Layout) -> Result<Vec<Token>, SysError> {
+    let mut gone = Vec::new();
+    for name in file::names(&layout.work())? {
+        let Some(token) = name.to_str().and_then(|name| name.parse::<Token>().ok()) else { continue };
+        if !token.is_alive() {
+            delete_parts(&layout.work().join(&name))?;
+            gone.push(token);
+        }
+    }
+    Ok(gone)
+}

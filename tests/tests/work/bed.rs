@@ -1,0 +1,128 @@
+//! A btrfs on a loop device with one set in it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ast::exec::{Ended, Invocation, Options};
+use ast::id::SetId;
+use ast::layout::{Layout, MOUNT_POINTS, PACMAN_DB, Part};
+use ast::sys::btrfs;
+use ast::work::{WorkError, WorkingCopy};
+
+/// Output of a shell line that has to succeed.
+pub fn sh(line: &str) -> String {
+    let out = Command::new("sh").args(["-ec", line]).output().expect("sh");
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Unmounts and frees the loop device, also when a test panics.
+struct Device {
+    device: String,
+    at: PathBuf,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.at).status());
+        drop(Command::new("losetup").args(["-d", &self.device]).status());
+    }
+}
+
+/// The filesystem, mounted with compression as an installed machine's, and its layout.
+pub struct Bed {
+    pub layout: Layout,
+    _device: Device,
+    _dir: tempfile::TempDir,
+}
+
+/// The first set of a bed.
+pub fn base() -> SetId {
+    "0.1".parse().expect("a set")
+}
+
+impl Bed {
+    /// Empty, but for the directories of the layout and four empty subvolumes of set 0.1.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let (image, top) = (dir.path().join("image"), dir.path().join("top"));
+        std::fs::create_dir(&top).expect("mount point");
+        sh(&format!("truncate -s 4G {0} && mkfs.btrfs -q {0}", image.display()));
+        let device = sh(&format!("losetup -f --show {}", image.display()));
+        sh(&format!("mount -o compress=zstd,subvolid=5 {device} {}", top.display()));
+        let guard = Device { device, at: top.clone() };
+        let layout = Layout::of_top_level(&top);
+        btrfs::create_subvolume(layout.snapshots()).expect("snapshots");
+        std::fs::create_dir_all(layout.work()).expect("work");
+        std::fs::create_dir_all(layout.set(base())).expect("sets");
+        for part in Part::ALL {
+            btrfs::create_subvolume(&layout.set_part(base(), part)).expect("part");
+        }
+        Self { layout, _device: guard, _dir: dir }
+    }
+
+    /// With a system of busybox alone in set 0.1, sealed.
+    pub fn with_busybox() -> Self {
+        let bed = Self::new();
+        let root = bed.part(Part::Root);
+        for dir in MOUNT_POINTS.iter().copied().chain(["usr/bin", PACMAN_DB]) {
+            std::fs::create_dir_all(root.join(dir)).expect("dir");
+        }
+        std::fs::copy("/bin/busybox", root.join("usr/bin/busybox")).expect("busybox-static is installed");
+        for name in ["sh", "printf", "cat", "sleep", "ls", "touch", "mkdir", "id", "hostname", "mount", "ps", "tty", "rm"] {
+            std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name)).expect("link");
+        }
+        std::os::unix::fs::symlink("usr/bin", root.join("bin")).expect("link");
+        std::fs::write(bed.part(Part::Etc).join("hostname"), "image\n").expect("etc");
+        std::fs::write(bed.part(Part::Boot).join("vmlinuz-linux"), vec![b'k'; 1 << 20]).expect("boot");
+        std::fs::create_dir_all(bed.part(Part::Var).join("lib")).expect("var");
+        bed.seal();
+        bed
+    }
+
+    /// Set 0.1 is read-only, as sets are.
+    pub fn seal(&self) {
+        for part in Part::ALL {
+            btrfs::set_read_only(&self.part(part), true).expect("sealed");
+        }
+    }
+
+    /// A part of set 0.1.
+    pub fn part(&self, part: Part) -> PathBuf {
+        self.layout.set_part(base(), part)
+    }
+
+    /// A copy of set 0.1.
+    pub fn copy(&self) -> WorkingCopy {
+        WorkingCopy::create(&self.layout, base()).expect("a working copy")
+    }
+}
+
+/// What a command in the copy said; its status has to be 0.
+pub fn ask(copy: &WorkingCopy, words: &[&str]) -> String {
+    run(copy, words).expect("runs").success().expect("status 0").text()
+}
+
+/// One command in the copy.
+pub fn run(copy: &WorkingCopy, words: &[&str]) -> Result<Ended, WorkError> {
+    copy.run(&Invocation::words(words.iter().copied()).expect("words"), Options::capture())
+}
+
+/// Everything below `dir` that a copy has to keep, a line for each: type, mode, owner, size, mtime, links, xattrs.
+pub fn listing(dir: &Path) -> Vec<String> {
+    let lines = sh(&format!("cd {} && find . -printf '%y\t%P\t%m %U %G %s %T@ %n %l\n' | LC_ALL=C sort", dir.display()));
+    let with_attributes = |line: &str| {
+        let path = dir.join(line.split('\t').nth(1).expect("a name"));
+        let mut attributes: Vec<_> = xattr::list(&path).expect("list").collect();
+        attributes.sort();
+        let values: Vec<_> = attributes.iter().map(|name| (name.clone(), xattr::get(&path, name).expect("value"))).collect();
+        format!("{line} {values:?}")
+    };
+    lines.lines().map(with_attributes).collect()
+}
+
+/// Mode bits of a file.
+pub fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
+}

@@ -1,0 +1,5 @@
+//! Working copies, transactions and checks on a real btrfs on a loop device (root). Named by the promise that each keeps.
+#![allow(clippy::disallowed_methods)]
+
+mod bed;
+mod copies;
