@@ -101,3 +101,10 @@ fn inside_chroot() -> bool {
         _ => false,
     }
 }
+
+/// `seconds` since 1970 as `2026-11-23T06:07:52Z`.
+pub fn utc(seconds: u64) -> String {
+    // The last second that the format can hold, for a clock or a document gone mad.
+    const LAST: u64 = 253_402_300_799;
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(LAST))).to_string()
+}

@@ -1,7 +1,190 @@
 //! The command line: one file per verb, errors mapped to exit codes in one place.
 
+mod chroot;
 mod context;
+mod deploy;
+mod desc;
+mod doctor;
 mod error;
+mod history;
+mod info;
+mod mark;
+mod packages;
+mod rollback;
+mod run;
+mod status;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use context::Global;
 pub use error::{CommandError, Kind};
+
+/// Shapes the tree of snapshots that this machine boots from.
+#[derive(Debug, Parser)]
+#[command(name = "ast", version, propagate_version = true, arg_required_else_help = false, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Draw the tree of snapshots
+    Tree(tree::ShowArgs),
+    /// Print the number of the booted snapshot
+    #[command(visible_alias = "c")]
+    Current(status::CurrentArgs),
+    /// Say everything that is known about one snapshot
+    Info(info::Args),
+    /// Say what is booted, what is on trial, and what the next reboot will do
+    Status(status::Args),
+    /// Describe a snapshot
+    #[command(visible_alias = "description")]
+    Desc(desc::Args),
+    /// Make a snapshot of base 0 as a new top-level tree
+    #[command(visible_alias = "new-tree")]
+    New(tree::NewArgs),
+    /// Copy a snapshot as a new top-level tree
+    Clone(tree::CopyArgs),
+    /// Copy a snapshot and everything below it, all or nothing
+    CloneTree(tree::CopyArgs),
+    /// Copy a snapshot as its child
+    #[command(visible_alias = "add-branch")]
+    Branch(tree::CopyArgs),
+    /// Copy a snapshot as its sibling
+    #[command(visible_alias = "clone-branch")]
+    Cbranch(tree::CopyArgs),
+    /// Copy a snapshot under another one
+    #[command(visible_alias = "clone-under")]
+    Ubranch(tree::UnderArgs),
+    /// Delete a snapshot and everything below it
+    #[command(visible_alias = "rm-snapshot")]
+    Del(tree::DeleteArgs),
+    /// Protect a snapshot from deletion and clean-up
+    Pin(tree::PinArgs),
+    /// Take that protection away
+    Unpin(tree::PinArgs),
+    /// Install packages in a snapshot
+    #[command(visible_alias = "in")]
+    Install(packages::PackageArgs),
+    /// Remove packages from a snapshot
+    Remove(packages::PackageArgs),
+    /// Upgrade all packages of a snapshot, or none
+    #[command(visible_alias = "up")]
+    Upgrade(packages::UpgradeArgs),
+    /// Upgrade the base snapshot
+    #[command(visible_alias = "bu")]
+    BaseUpdate(packages::BaseArgs),
+    /// List the packages of a snapshot
+    List(packages::ListArgs),
+    /// Run one command in a snapshot; saved when it ends with 0
+    Run(run::Args),
+    /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
+    #[command(visible_alias = "cr")]
+    Chroot(chroot::Args),
+    /// Let the next boot try a snapshot, and make it the default when that boots well
+    Deploy(deploy::Args),
+    /// Go back to what ran well
+    Rollback(rollback::Args),
+    /// Say that the booted deployment is good, whatever the health checks say
+    Good(mark::Args),
+    /// Say that the booted deployment is bad, and go back at the next reboot
+    Bad(mark::Args),
+    /// Say what was done when, newest first
+    History(history::Args),
+    /// Check every rule that must hold, and repair with --fix
+    Doctor(doctor::Args),
+    /// Print a cheatsheet of all commands, or the help of one
+    Help(HelpArgs),
+}
+
+/// Which verb to explain.
+#[derive(Debug, clap::Args)]
+struct HelpArgs {
+    /// A verb
+    verb: Option<String>,
+}
+
+/// Runs the command line of this process and gives its exit code.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => {
+            log_to_stderr(cli.global.verbose);
+            match dispatch(cli.command, &cli.global) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => error.report(),
+            }
+        }
+        Err(error) => {
+            // Nothing can be done about a terminal that is gone.
+            drop(error.print());
+            ExitCode::from(if error.use_stderr() { Kind::Usage.code() } else { 0 })
+        }
+    }
+}
+
+fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandError> {
+    match command {
+        None => {
+            eprint!("{}", Cli::command().render_help());
+            Err(CommandError::new(Kind::Usage, "which command?").hint("`ast help` explains them"))
+        }
+        Some(Command::Tree(args)) => tree::show(&args, global),
+        Some(Command::Current(args)) => status::current(&args, global),
+        Some(Command::Info(args)) => info::run(&args, global),
+        Some(Command::Status(args)) => status::run(&args, global),
+        Some(Command::Desc(args)) => desc::run(&args, global),
+        Some(Command::New(args)) => tree::new(&args, global),
+        Some(Command::Clone(args)) => tree::clone(&args, global),
+        Some(Command::CloneTree(args)) => tree::clone_tree(&args, global),
+        Some(Command::Branch(args)) => tree::branch(&args, global),
+        Some(Command::Cbranch(args)) => tree::cbranch(&args, global),
+        Some(Command::Ubranch(args)) => tree::ubranch(&args, global),
+        Some(Command::Del(args)) => tree::delete(&args, global),
+        Some(Command::Pin(args)) => tree::pin(&args, true, global),
+        Some(Command::Unpin(args)) => tree::pin(&args, false, global),
+        Some(Command::Install(args)) => packages::install(&args, global),
+        Some(Command::Remove(args)) => packages::remove(&args, global),
+        Some(Command::Upgrade(args)) => packages::upgrade(&args, global),
+        Some(Command::BaseUpdate(args)) => packages::base_update(&args, global),
+        Some(Command::List(args)) => packages::list(&args, global),
+        Some(Command::Run(args)) => run::run(&args, global),
+        Some(Command::Chroot(args)) => chroot::run(&args, global),
+        Some(Command::Deploy(args)) => deploy::run(&args, global),
+        Some(Command::Rollback(args)) => rollback::run(&args, global),
+        Some(Command::Good(args)) => mark::good(&args, global),
+        Some(Command::Bad(args)) => mark::bad(&args, global),
+        Some(Command::History(args)) => history::run(&args, global),
+        Some(Command::Doctor(args)) => doctor::run(&args, global),
+        Some(Command::Help(args)) => help(&args),
+    }
+}
+
+fn help(args: &HelpArgs) -> Result<(), CommandError> {
+    let mut command = Cli::command();
+    let text = match &args.verb {
+        None => command.render_long_help(),
+        Some(verb) => match command.find_subcommand_mut(verb) {
+            Some(sub) => sub.render_long_help(),
+            None => return Err(CommandError::new(Kind::Usage, format!("there is no command {verb:?}")).hint("`ast help` lists them")),
+        },
+    };
+    context::print(&text.to_string())
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AST_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false);
+    // Set twice only by a second call in one process, where the first may stay.
+    drop(logger.try_init());
+}

@@ -1,0 +1,100 @@
+//! The way of every verb that changes something: open, lock, repair, plan, print or run.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::context::{Global, print};
+use super::error::{CommandError, Kind, chain};
+use crate::plan::Plan;
+use crate::store::{Done, Locked, Store, StoreError};
+use crate::sys::lock::Wait;
+use crate::tree::TreeError;
+
+/// How long a verb waits for another ast: short verbs are over by then, and a person does not wonder yet.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A plan with what to print when it is done: for people, for programs.
+pub(super) type Planned = Option<(Plan, String, Value)>;
+
+/// The machine, opened for reading.
+pub(super) fn opened(global: &Global) -> Result<Store, CommandError> {
+    Ok(Store::open(&global.sysroot)?)
+}
+
+/// The machine, locked and repaired; what the repair did is told.
+pub(super) fn locked(global: &Global) -> Result<Locked, CommandError> {
+    global.may_write()?;
+    let locked = opened(global)?.lock(Wait::Up(PATIENCE))?;
+    for mended in &locked.repaired().mended {
+        tracing::info!("repaired: {mended}");
+    }
+    if locked.repaired().needs_attention() {
+        for mended in &locked.repaired().mended {
+            global.say(format_args!("repaired: {mended}"));
+        }
+        for problem in &locked.repaired().problems {
+            global.say(format_args!("not repaired: {}", chain(problem)));
+        }
+    }
+    Ok(locked)
+}
+
+/// What `make` plans is printed (dry run) or done; `None` means that there is nothing to do.
+///
+/// Refuses: whoever may not write.
+pub(super) fn planned(global: &Global, make: impl FnOnce(&Store) -> Result<Planned, StoreError>) -> Result<(), CommandError> {
+    if global.dry_run {
+        return match make(&opened(global)?)? {
+            Some((plan, ..)) => print(&plan.to_string()),
+            None => print("nothing to do\n"),
+        };
+    }
+    let mut locked = locked(global)?;
+    let Some((plan, text, document)) = make(&locked)? else {
+        global.say("nothing to do");
+        return Ok(());
+    };
+    let done = locked.run(plan)?;
+    if global.json { global.print_json(&document)? } else { print(&text)? }
+    attention(&locked, &done)
+}
+
+/// Exit code 5 when something is done but wants a look.
+pub(super) fn attention(locked: &Locked, done: &Done) -> Result<(), CommandError> {
+    if let Some(first) = done.unfinished.first() {
+        return Err(CommandError::new(Kind::Attention, format!("done, but not all that follows from it: {}", chain(first)))
+            .hint("the next command of ast finishes it; `ast doctor` says more"));
+    }
+    if locked.repaired().needs_attention() {
+        return Err(CommandError::new(Kind::Attention, "done, after a repair of what was found damaged").hint("`ast doctor` says more"));
+    }
+    Ok(())
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let kind = if error.is_locked() {
+            Kind::Locked
+        } else if error.is_refusal() {
+            Kind::Refused
+        } else if error.needs_newer() {
+            Kind::Attention
+        } else {
+            Kind::World
+        };
+        let failure = Self::new(kind, chain(&error));
+        match &error {
+            StoreError::NoSystem { .. } => failure.hint("give the place with --sysroot DIR"),
+            StoreError::Tree(TreeError::Unknown(_)) => failure.hint("`ast tree` shows the snapshots that there are"),
+            StoreError::Needed { need: crate::store::Need::Pinned, id } => failure.hint(format!("`ast unpin {id}` takes its protection away")),
+            StoreError::Needed { .. } => failure.hint("deploy another snapshot and reboot into it first"),
+            StoreError::Moved { .. } | StoreError::Stale(_) => failure.hint("look at `ast tree` and do it again"),
+            StoreError::NoSpace { .. } => failure.hint("`ast del` of a snapshot gives space back"),
+            StoreError::NoFallback => failure.hint("`ast deploy N` takes any snapshot"),
+            _ if error.is_locked() => failure.hint("wait for it to end"),
+            _ if error.needs_newer() => failure.hint("`ast ast-sync` brings a newer ast"),
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! `install`, `remove`, `upgrade`, `base-update`, `list`: the packages of a snapshot.
