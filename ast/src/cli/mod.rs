@@ -1,5 +1,6 @@
 //! The command line: one file per verb, errors mapped to exit codes in one place.
 
+mod change;
 mod chroot;
 mod context;
 mod deploy;
@@ -8,6 +9,7 @@ mod doctor;
 mod error;
 mod history;
 mod info;
+mod inside;
 mod mark;
 mod packages;
 mod rollback;

@@ -1,0 +1,35 @@
+//! `good`, `bad`: the verdict of a person on what is booted.
+
+use serde_json::json;
+
+use super::change;
+use super::context::Global;
+use super::error::CommandError;
+use crate::deploy::{plan_fail_trial, plan_promote, plan_report_well, plan_rollback_previous};
+use crate::store::StoreError;
+
+/// A verdict has no words of its own.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+/// The booted deployment is a good one: promoted when it was on trial.
+pub(super) fn good(_: &Args, global: &Global) -> Result<(), CommandError> {
+    change::planned(global, |store| {
+        let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
+        let plan = if booted.on_trial() { plan_promote(store, booted)? } else { plan_report_well(store, booted)? };
+        Ok(plan.map(|plan| (plan, "the booted deployment is good\n".to_owned(), json!({ "deployment": booted.d }))))
+    })
+}
+
+/// The booted deployment is not tried again when it was on trial; the one before it is the default otherwise.
+pub(super) fn bad(_: &Args, global: &Global) -> Result<(), CommandError> {
+    change::planned(global, |store| {
+        let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
+        if let (true, Some(d), Some(arm)) = (booted.on_trial(), booted.d, booted.arm) {
+            let plan = plan_fail_trial(store, d, arm, "a person called it bad")?;
+            return Ok(plan.map(|plan| (plan, format!("deployment {d} is not tried again: reboot to go back\n"), json!({ "deployment": d }))));
+        }
+        let (plan, d) = plan_rollback_previous(store)?;
+        Ok(Some((plan, format!("deployment {d}, which ran well before, is the default from the next boot on\n"), json!({ "deployment": d }))))
+    })
+}

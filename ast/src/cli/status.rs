@@ -1,0 +1,96 @@
+//! `status`, `current`: what runs, and what the next reboot will do.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::change::opened;
+use super::context::{Global, print};
+use super::error::CommandError;
+use crate::deploy::{Status, status};
+use crate::layout;
+use crate::store::{Store, document};
+
+/// `ast status` has no words of its own.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+/// `ast current` has no words of its own.
+#[derive(Debug, clap::Args)]
+pub(super) struct CurrentArgs {}
+
+/// The number of the booted snapshot is on standard output.
+///
+/// Refuses: a machine that does not run.
+pub(super) fn current(_: &CurrentArgs, global: &Global) -> Result<(), CommandError> {
+    let store = opened(global)?;
+    let booted = store.booted_snapshot().ok_or_else(|| CommandError::refused("no snapshot of this machine is booted"))?;
+    if global.json { global.print_json(&json!({ "snapshot": booted })) } else { print(&format!("{booted}\n")) }
+}
+
+/// What runs, what is on trial, what the next reboot does, and what became of the updates, is on standard output.
+pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
+    let store = opened(global)?;
+    let status = status(&store);
+    let updates = updates(&store);
+    if global.json {
+        let mut document = serde_json::to_value(&status).unwrap_or(Value::Null);
+        if let Value::Object(fields) = &mut document {
+            fields.insert("updates".into(), updates.unwrap_or(Value::Null));
+        }
+        return global.print_json(&document);
+    }
+    print(&text(&status, updates.as_ref()))
+}
+
+/// The document of the updates, as far as it can be read.
+fn updates(store: &Store) -> Option<Value> {
+    document::load_if_exists::<Value>(&store.layout().document(layout::UPDATES)).ok().flatten().map(|loaded| loaded.body)
+}
+
+fn text(status: &Status, updates: Option<&Value>) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing into a String cannot fail.
+        drop(writeln!(out, "{name:<10} {value}"));
+    };
+    let shown = |d: &Option<crate::deploy::DeploymentStatus>| d.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    match (&status.booted, &status.booted_set) {
+        (None, Some(set)) => line("booted", format!("snapshot {} (set {set}), chosen by hand; its /etc ends with this boot", set.snapshot)),
+        (booted, _) => {
+            let why = status.why.as_ref().map(|w| format!(", started as {w}")).unwrap_or_default();
+            let volatile = if status.volatile { "; its /etc ends with this boot" } else { "" };
+            line("booted", format!("{}{why}{volatile}", shown(booted)));
+        }
+    }
+    if let Some(instead) = &status.instead_of {
+        line("instead of", instead.clone());
+    }
+    line("default", shown(&status.default));
+    if let Some(trial) = &status.trial {
+        line("on trial", format!("{trial}, {} starts left", status.tries.unwrap_or(0)));
+    }
+    line("fallback", shown(&status.fallback));
+    line("next boot", status.next.to_string());
+    if status.counting == Some(false) {
+        line("counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
+    }
+    for text in updates.map(update_lines).unwrap_or_default() {
+        line("updates", text);
+    }
+    for problem in &status.problems {
+        line("problem", problem.clone());
+    }
+    out
+}
+
+/// What a person wants to know out of the updates' document: the last verdict and what is blocked.
+fn update_lines(updates: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(super::context::clean);
+    let mut lines: Vec<String> = updates.get("summary").and_then(text).into_iter().collect();
+    for blocked in updates.get("blocked").and_then(Value::as_array).into_iter().flatten() {
+        let cause = blocked.get("cause").and_then(text).unwrap_or_else(|| "it failed".to_owned());
+        lines.push(format!("blocked: {cause}"));
+    }
+    lines
+}
