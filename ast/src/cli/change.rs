@@ -56,7 +56,11 @@ pub(super) fn planned(global: &Global, make: impl FnOnce(&Store) -> Result<Plann
         return Ok(());
     };
     let done = locked.run(plan)?;
-    if global.json { global.print_json(&document)? } else { print(&text)? }
+    if global.json {
+        global.print_json(&document)?
+    } else {
+        print(&text)?
+    }
     attention(&locked, &done)
 }
 
@@ -87,7 +91,9 @@ impl From<StoreError> for CommandError {
         match &error {
             StoreError::NoSystem { .. } => failure.hint("give the place with --sysroot DIR"),
             StoreError::Tree(TreeError::Unknown(_)) => failure.hint("`ast tree` shows the snapshots that there are"),
-            StoreError::Needed { need: crate::store::Need::Pinned, id } => failure.hint(format!("`ast unpin {id}` takes its protection away")),
+            StoreError::Needed { need: crate::store::Need::Pinned, id } => {
+                failure.hint(format!("`ast unpin {id}` takes its protection away"))
+            }
             StoreError::Needed { .. } => failure.hint("deploy another snapshot and reboot into it first"),
             StoreError::Moved { .. } | StoreError::Stale(_) => failure.hint("look at `ast tree` and do it again"),
             StoreError::NoSpace { .. } => failure.hint("`ast del` of a snapshot gives space back"),
@@ -96,5 +102,11 @@ impl From<StoreError> for CommandError {
             _ if error.needs_newer() => failure.hint("`ast ast-sync` brings a newer ast"),
             _ => failure,
         }
+    }
+}
+
+impl From<TreeError> for CommandError {
+    fn from(error: TreeError) -> Self {
+        StoreError::from(error).into()
     }
 }

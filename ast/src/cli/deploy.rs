@@ -35,14 +35,18 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let etc = match (args.keep_etc, booted) {
         (true, Some(d)) => Etc::MergedFrom(d),
         (true, None) => {
-            return Err(CommandError::refused("no deployment of this machine is booted, so there is no /etc to keep").hint("leave --keep-etc away"));
+            return Err(
+                CommandError::refused("no deployment of this machine is booted, so there is no /etc to keep").hint("leave --keep-etc away")
+            );
         }
         (false, _) => Etc::OfSnapshot,
     };
     change::planned(global, |store| {
         let (plan, d) = plan_deploy(store, args.snapshot, how, etc)?;
         let text = match how {
-            How::Trial => format!("the next boot tries snapshot {} (deployment {d}); it becomes the default when it boots well\n", args.snapshot),
+            How::Trial => {
+                format!("the next boot tries snapshot {} (deployment {d}); it becomes the default when it boots well\n", args.snapshot)
+            }
             How::Once => format!("the next boot starts snapshot {} (deployment {d}) once\n", args.snapshot),
             How::NoTrial => format!("snapshot {} (deployment {d}) is the default from the next boot on\n", args.snapshot),
         };

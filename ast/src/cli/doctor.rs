@@ -34,12 +34,37 @@ struct Check {
 const CHECKS: &[Check] = &[
     Check { promise: "S3", rule: "the tree can be read", why: "without it no snapshot is known", look: tree_reads },
     Check { promise: "S1", rule: "every snapshot is whole", why: "a snapshot that lacks a part cannot be deployed", look: sets_whole },
-    Check { promise: "S4", rule: "both copies of the boot block are whole", why: "with one copy left, one bad sector decides what boots", look: copies_whole },
-    Check { promise: "S12", rule: "what boots is whole", why: "the default, and what is behind it, must always start", look: deployments_whole },
-    Check { promise: "S6", rule: "the links lead to the current sets", why: "the paths of the README are read by people and scripts", look: links_right },
-    Check { promise: "R3", rule: "no lock of the package manager is inside a snapshot", why: "every later transaction in it would fail", look: no_litter },
+    Check {
+        promise: "S4",
+        rule: "both copies of the boot block are whole",
+        why: "with one copy left, one bad sector decides what boots",
+        look: copies_whole,
+    },
+    Check {
+        promise: "S12",
+        rule: "what boots is whole",
+        why: "the default, and what is behind it, must always start",
+        look: deployments_whole,
+    },
+    Check {
+        promise: "S6",
+        rule: "the links lead to the current sets",
+        why: "the paths of the README are read by people and scripts",
+        look: links_right,
+    },
+    Check {
+        promise: "R3",
+        rule: "no lock of the package manager is inside a snapshot",
+        why: "every later transaction in it would fail",
+        look: no_litter,
+    },
     Check { promise: "B12", rule: "GRUB can count starts", why: "a kernel that panics on trial would be started for ever", look: counting },
-    Check { promise: "B16", rule: "the boot loader has a menu and a baked entry", why: "the baked entry boots when the boot block is lost", look: menu_there },
+    Check {
+        promise: "B16",
+        rule: "the boot loader has a menu and a baked entry",
+        why: "the baked entry boots when the boot block is lost",
+        look: menu_there,
+    },
 ];
 
 /// Each rule is checked and its state printed; what can be mended is, with `--fix`.
@@ -66,16 +91,16 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         let mut out = String::new();
         for text in &mended {
             // Writing into a String cannot fail.
-            drop(writeln!(out, "mended  {text}"));
+            let _ = writeln!(out, "mended  {text}");
         }
         for (check, found) in &results {
             let mark = if found.is_empty() { "ok" } else { "WRONG" };
-            drop(writeln!(out, "{mark:<7} {:<4} {}", check.promise, check.rule));
+            let _ = writeln!(out, "{mark:<7} {:<4} {}", check.promise, check.rule);
             for text in found {
-                drop(writeln!(out, "             {text}"));
+                let _ = writeln!(out, "             {text}");
             }
             if !found.is_empty() {
-                drop(writeln!(out, "             why it matters: {}", check.why));
+                let _ = writeln!(out, "             why it matters: {}", check.why);
             }
         }
         print(&out)?;
@@ -84,22 +109,32 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         return Ok(());
     }
     let failure = CommandError::new(Kind::Attention, format!("{wrong} of {} rules do not hold", CHECKS.len()));
-    Err(if args.fix { failure.hint("what --fix could mend is mended; the lines above say what is left") } else { failure.hint("`ast doctor --fix` repairs what can be repaired") })
+    Err(if args.fix {
+        failure.hint("what --fix could mend is mended; the lines above say what is left")
+    } else {
+        failure.hint("`ast doctor --fix` repairs what can be repaired")
+    })
 }
 
 fn tree_reads(store: &Store) -> Vec<String> {
-    store.tree().err().iter().map(|e| chain(*e)).collect()
+    store.tree().err().iter().map(|e| chain(e)).collect()
 }
 
 fn sets_whole(store: &Store) -> Vec<String> {
     let Ok(tree) = store.tree() else { return Vec::new() };
-    tree.nodes().filter(|n| !volumes::is_whole_set(store.layout(), n.set())).map(|n| format!("set {} of snapshot {} is not whole on disk", n.set(), n.id)).collect()
+    tree.nodes()
+        .filter(|n| !volumes::is_whole_set(store.layout(), n.set()))
+        .map(|n| format!("set {} of snapshot {} is not whole on disk", n.set(), n.id))
+        .collect()
 }
 
 fn copies_whole(store: &Store) -> Vec<String> {
     match store.copies() {
         Err(error) => vec![chain(&error)],
-        Ok(copies) => [("A", &copies.a), ("B", &copies.b)].iter().filter_map(|(name, copy)| copy.as_ref().err().map(|e| format!("copy {name}: {}", chain(e)))).collect(),
+        Ok(copies) => [("A", &copies.a), ("B", &copies.b)]
+            .iter()
+            .filter_map(|(name, copy)| copy.as_ref().err().map(|e| format!("copy {name}: {}", chain(e))))
+            .collect(),
     }
 }
 
@@ -124,15 +159,24 @@ fn links_right(store: &Store) -> Vec<String> {
     let wrong = |link: &std::path::Path, target: &std::path::Path| match std::fs::read_link(link) {
         Ok(there) if there == target => None,
         Ok(there) => Some(format!("{} leads to {}, not to {}", link.display(), there.display(), target.display())),
-        Err(_) if link.exists() => Some(format!("{} is no link: somebody put it there; move it away, or take it over with `ast import`", link.display())),
+        Err(_) if link.exists() => {
+            Some(format!("{} is no link: somebody put it there; move it away, or take it over with `ast import`", link.display()))
+        }
         Err(_) => Some(format!("{} is missing", link.display())),
     };
-    tree.nodes().flat_map(|n| Part::ALL.map(|part| (n, part))).filter_map(|(n, part)| wrong(&store.layout().link(n.id, part), &Layout::link_target(n.set(), part))).collect()
+    tree.nodes()
+        .flat_map(|n| Part::ALL.map(|part| (n, part)))
+        .filter_map(|(n, part)| wrong(&store.layout().link(n.id, part), &Layout::link_target(n.set(), part)))
+        .collect()
 }
 
 fn no_litter(store: &Store) -> Vec<String> {
     let Ok(tree) = store.tree() else { return Vec::new() };
-    tree.nodes().map(|n| store.layout().set_part(n.set(), Part::Root).join(PACMAN_DB).join("db.lck")).filter(|lock| lock.exists()).map(|lock| format!("{} is in a snapshot", lock.display())).collect()
+    tree.nodes()
+        .map(|n| store.layout().set_part(n.set(), Part::Root).join(PACMAN_DB).join("db.lck"))
+        .filter(|lock| lock.exists())
+        .map(|lock| format!("{} is in a snapshot", lock.display()))
+        .collect()
 }
 
 fn counting(store: &Store) -> Vec<String> {
@@ -144,5 +188,10 @@ fn counting(store: &Store) -> Vec<String> {
 
 fn menu_there(store: &Store) -> Vec<String> {
     let dir = store.grub_dir();
-    ["grub.cfg", "ast/menu.cfg", "ast/menu.sums", "ast/good.cfg"].iter().map(|name| dir.join(name)).filter(|path| std::fs::metadata(path).map_or(true, |m| m.len() == 0)).map(|path| format!("{} is missing or empty", path.display())).collect()
+    ["grub.cfg", "ast/menu.cfg", "ast/menu.sums", "ast/good.cfg"]
+        .iter()
+        .map(|name| dir.join(name))
+        .filter(|path| std::fs::metadata(path).map_or(true, |m| m.len() == 0))
+        .map(|path| format!("{} is missing or empty", path.display()))
+        .collect()
 }

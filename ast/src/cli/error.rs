@@ -73,7 +73,7 @@ impl CommandError {
         let mut text = format!("ast: {}\n", self.message);
         for hint in &self.hints {
             // Writing into a String cannot fail.
-            drop(writeln!(text, "hint: {hint}"));
+            let _ = writeln!(text, "hint: {hint}");
         }
         eprint!("{text}");
         ExitCode::from(self.kind.code())

@@ -22,7 +22,11 @@ pub(super) enum Outcome {
 /// If interrupted: the snapshot is as it was, and the copy is garbage by its name.
 /// Refuses: base 0, unless `base` says that it is meant; whoever may not write; too little space to begin.
 pub(super) fn change(
-    global: &Global, n: SnapshotId, base: bool, what: &str, work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
+    global: &Global,
+    n: SnapshotId,
+    base: bool,
+    what: &str,
+    work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
 ) -> Result<(), CommandError> {
     if n == SnapshotId::BASE && !base {
         return Err(CommandError::refused("snapshot 0 is the base and is not changed like the others")
@@ -30,7 +34,9 @@ pub(super) fn change(
     }
     if global.dry_run {
         let set = opened(global)?.set_of(n)?;
-        return print(&format!("{what}:\n    copy set {set} as a working copy\n    {what} in it\n  * seal it as the next generation of snapshot {n}\n"));
+        return print(&format!(
+            "{what}:\n    copy set {set} as a working copy\n    {what} in it\n  * seal it as the next generation of snapshot {n}\n"
+        ));
     }
     let set = begin(global, n)?;
     let layout = opened(global)?.layout().clone();
@@ -77,6 +83,10 @@ impl From<WorkError> for CommandError {
     fn from(error: WorkError) -> Self {
         let full = error.is_out_of_space();
         let failure = Self::new(Kind::World, super::error::chain(&error));
-        if full { failure.hint("the disk is full: `ast del` of a snapshot gives space back; nothing was changed") } else { failure.hint("the snapshot is as it was") }
+        if full {
+            failure.hint("the disk is full: `ast del` of a snapshot gives space back; nothing was changed")
+        } else {
+            failure.hint("the snapshot is as it was")
+        }
     }
 }

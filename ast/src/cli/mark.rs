@@ -27,9 +27,15 @@ pub(super) fn bad(_: &Args, global: &Global) -> Result<(), CommandError> {
         let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
         if let (true, Some(d), Some(arm)) = (booted.on_trial(), booted.d, booted.arm) {
             let plan = plan_fail_trial(store, d, arm, "a person called it bad")?;
-            return Ok(plan.map(|plan| (plan, format!("deployment {d} is not tried again: reboot to go back\n"), json!({ "deployment": d }))));
+            return Ok(
+                plan.map(|plan| (plan, format!("deployment {d} is not tried again: reboot to go back\n"), json!({ "deployment": d })))
+            );
         }
         let (plan, d) = plan_rollback_previous(store)?;
-        Ok(Some((plan, format!("deployment {d}, which ran well before, is the default from the next boot on\n"), json!({ "deployment": d }))))
+        Ok(Some((
+            plan,
+            format!("deployment {d}, which ran well before, is the default from the next boot on\n"),
+            json!({ "deployment": d }),
+        )))
     })
 }

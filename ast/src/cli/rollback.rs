@@ -26,13 +26,21 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if let Some(n) = args.snapshot {
         return change::planned(global, |store| {
             let (plan, d) = plan_deploy(store, n, How::NoTrial, Etc::OfSnapshot)?;
-            Ok(Some((plan, format!("snapshot {n} (deployment {d}) is the default from the next boot on\n"), json!({ "snapshot": n, "deployment": d }))))
+            Ok(Some((
+                plan,
+                format!("snapshot {n} (deployment {d}) is the default from the next boot on\n"),
+                json!({ "snapshot": n, "deployment": d }),
+            )))
         });
     }
     if args.previous {
         return change::planned(global, |store| {
             let (plan, d) = plan_rollback_previous(store)?;
-            Ok(Some((plan, format!("deployment {d}, which ran well before, is the default from the next boot on\n"), json!({ "deployment": d }))))
+            Ok(Some((
+                plan,
+                format!("deployment {d}, which ran well before, is the default from the next boot on\n"),
+                json!({ "deployment": d }),
+            )))
         });
     }
     let mut saved = None;

@@ -52,7 +52,7 @@ fn text(status: &Status, updates: Option<&Value>) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing into a String cannot fail.
-        drop(writeln!(out, "{name:<10} {value}"));
+        let _ = writeln!(out, "{name:<10} {value}");
     };
     let shown = |d: &Option<crate::deploy::DeploymentStatus>| d.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     match (&status.booted, &status.booted_set) {

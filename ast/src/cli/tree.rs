@@ -101,9 +101,7 @@ pub(super) fn cbranch(args: &CopyArgs, global: &Global) -> Result<(), CommandErr
 
 /// The snapshot has a copy below another one.
 pub(super) fn ubranch(args: &UnderArgs, global: &Global) -> Result<(), CommandError> {
-    add(global, |store| {
-        store.plan_ubranch(args.parent, args.snapshot, &described(store, args.snapshot, args.description.as_deref())?)
-    })
+    add(global, |store| store.plan_ubranch(args.parent, args.snapshot, &described(store, args.snapshot, args.description.as_deref())?))
 }
 
 /// The snapshot and everything below it have a copy as a new tree.

@@ -28,8 +28,21 @@ const TICK: Duration = Duration::from_millis(100);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Variables that are passed on when set: the terminal's, the user's editor, the way out to the network.
 const PASSED: [&str; 15] = [
-    "TERM", "COLORTERM", "NO_COLOR", "EDITOR", "VISUAL", "http_proxy", "https_proxy", "ftp_proxy", "all_proxy",
-    "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
+    "TERM",
+    "COLORTERM",
+    "NO_COLOR",
+    "EDITOR",
+    "VISUAL",
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 ];
 
 /// Where a program's streams go.
@@ -157,11 +170,7 @@ pub fn run(invocation: &Invocation, options: Options<'_>) -> Result<Ended, ExecE
 }
 
 /// As [`run`], for a thread that may have left its namespaces.
-pub fn run_isolated(
-    invocation: &Invocation,
-    mut options: Options<'_>,
-    isolation: Isolation,
-) -> Result<Ended, ExecError> {
+pub fn run_isolated(invocation: &Invocation, mut options: Options<'_>, isolation: Isolation) -> Result<Ended, ExecError> {
     let command_line = invocation.display();
     tracing::debug!(target: "ast::exec", command = %command_line, "run");
     let mut command = build(invocation, &options)?;
@@ -230,7 +239,9 @@ struct Watched {
 impl Watched {
     /// Kills it and everything in its process group; in a namespace the death of its init takes all the rest along.
     fn kill(&mut self) {
-        if self.own_group && let Ok(group) = i32::try_from(self.child.id()) {
+        if self.own_group
+            && let Ok(group) = i32::try_from(self.child.id())
+        {
             // Fails only when the group is gone already.
             killpg(Pid::from_raw(group), Signal::SIGKILL).ok();
         }
@@ -275,7 +286,9 @@ impl Watched {
         self.done = true;
         while out.take(&mut options.streams, false).map_err(contact)? {}
         while err.take(&mut options.streams, true).map_err(contact)? {}
-        if self.own_group && let Ok(group) = i32::try_from(self.child.id()) {
+        if self.own_group
+            && let Ok(group) = i32::try_from(self.child.id())
+        {
             // What it left in its group: a stray child is no reason to keep a working copy busy.
             killpg(Pid::from_raw(group), Signal::SIGKILL).ok();
         }
@@ -296,8 +309,7 @@ impl Drop for Watched {
 
 /// Returns when one of the open pipes can be read, or after a tick.
 fn wait_readable<A: AsFd, B: AsFd>(out: &Pipe<A>, err: &Pipe<B>) -> io::Result<()> {
-    let mut fds: Vec<PollFd<'_>> =
-        [out.fd(), err.fd()].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let mut fds: Vec<PollFd<'_>> = [out.fd(), err.fd()].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
     match nix::poll::poll(&mut fds, tick) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),

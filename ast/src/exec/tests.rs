@@ -33,10 +33,8 @@ fn the_command_line_reads_as_a_shell_would_need_it() {
 
 #[test]
 fn a_failure_carries_the_tail_of_what_it_said_and_no_escape_sequence() {
-    let error = run(&sh("echo out; printf '\\033[31mred\\n' >&2; exit 3"), Options::capture())
-        .expect("runs")
-        .success()
-        .expect_err("status 3");
+    let error =
+        run(&sh("echo out; printf '\\033[31mred\\n' >&2; exit 3"), Options::capture()).expect("runs").success().expect_err("status 3");
     let text = error.to_string();
     assert!(text.contains("exit status: 3") && text.contains("[31mred") && !text.contains('\x1b'), "{text:?}");
 }
@@ -97,7 +95,6 @@ fn the_environment_is_cleared() {
 
 fn is_running(word: &str) -> bool {
     std::fs::read_dir("/proc").expect("proc").flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).split('\0').any(|w| w == word))
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).split('\0').any(|w| w == word))
     })
 }

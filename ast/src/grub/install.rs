@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
+use super::GrubError;
 use super::env::Baked;
 use super::menu::{self, MenuInput};
 use super::script::{self, ScriptConfig};
-use super::GrubError;
 use crate::sys::file;
 
 /// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; the ones before are `*.prev.cfg`.

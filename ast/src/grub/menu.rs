@@ -329,7 +329,9 @@ fn entry(text: &mut String, other: &OtherSystem) -> Result<(), GrubError> {
                 text,
                 format_args!(
                     "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    if chainloader \"($ast_other_root)\"{}; then boot; fi\n  fi\n}}\n",
-                    named(title), found(fs_uuid)?, quote(path)
+                    named(title),
+                    found(fs_uuid)?,
+                    quote(path)
                 ),
             );
         }
@@ -337,11 +339,14 @@ fn entry(text: &mut String, other: &OtherSystem) -> Result<(), GrubError> {
             text,
             format_args!(
                 "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    set root=\"$ast_other_root\"\n    if chainloader +1; then boot; fi\n  fi\n}}\n",
-                named(title), found(fs_uuid)?
+                named(title),
+                found(fs_uuid)?
             ),
         ),
         OtherSystem::FirmwareSetup => {
-            text.push_str("if [ \"$grub_platform\" = efi ]; then\n  menuentry 'Firmware setup' --id uefi-firmware --class efi { fwsetup }\nfi\n");
+            text.push_str(
+                "if [ \"$grub_platform\" = efi ]; then\n  menuentry 'Firmware setup' --id uefi-firmware --class efi { fwsetup }\nfi\n",
+            );
         }
     }
     Ok(())

@@ -13,9 +13,30 @@ const TEMPLATE: &str = include_str!("ast.cfg");
 /// Modules that must be inside GRUB's core image: a command that is missing counts as true in a script,
 /// so none of these may depend on a file that can be damaged.
 pub const MODULES: [&str; 24] = [
-    "part_gpt", "part_msdos", "btrfs", "fat", "normal", "search", "search_fs_uuid", "loadenv", "test", "regexp",
-    "hashsum", "gcry_sha256", "gcry_sha512", "linux", "boot", "echo", "sleep", "reboot", "configfile", "terminal",
-    "serial", "loopback", "minicmd", "gzio",
+    "part_gpt",
+    "part_msdos",
+    "btrfs",
+    "fat",
+    "normal",
+    "search",
+    "search_fs_uuid",
+    "loadenv",
+    "test",
+    "regexp",
+    "hashsum",
+    "gcry_sha256",
+    "gcry_sha512",
+    "linux",
+    "boot",
+    "echo",
+    "sleep",
+    "reboot",
+    "configfile",
+    "terminal",
+    "serial",
+    "loopback",
+    "minicmd",
+    "gzio",
 ];
 
 /// A serial line that GRUB talks on beside the screen.
@@ -49,9 +70,7 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
         BlockPlace::Local => ("local".to_owned(), ""),
     };
     let place = match config.block {
-        BlockPlace::Raw => format!(
-            "set ast_a=\"($ast_root){RAW_BLOCK_A_SECTOR}+1\"\nset ast_b=\"($ast_root){RAW_BLOCK_B_SECTOR}+1\"\n"
-        ),
+        BlockPlace::Raw => format!("set ast_a=\"($ast_root){RAW_BLOCK_A_SECTOR}+1\"\nset ast_b=\"($ast_root){RAW_BLOCK_B_SECTOR}+1\"\n"),
         BlockPlace::Files(_) => format!(
             "regexp --set=1:ast_disk '^([^,]+)' \"$ast_root\"\n\
              if search --no-floppy --fs-uuid --set=ast_fat_root --hint=\"$ast_disk,\" \"$ast_fat\"; then\n  \
@@ -63,10 +82,14 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
     };
     let count = match config.block {
         // No GRUB can write to a file on btrfs: the initramfs counts alone, and is told so.
-        BlockPlace::Local => "# The initramfs counts: GRUB cannot write here.\n\
-             function ast_count {\n  set ast_env=fail\n  return 0\n}\n",
-        _ => "# A try is counted by a save that reads back.\n\
-              function ast_count {\n  if ast_save; then return 0; fi\n  return 1\n}\n",
+        BlockPlace::Local => {
+            "# The initramfs counts: GRUB cannot write here.\n\
+             function ast_count {\n  set ast_env=fail\n  return 0\n}\n"
+        }
+        _ => {
+            "# A try is counted by a save that reads back.\n\
+              function ast_count {\n  if ast_save; then return 0; fi\n  return 1\n}\n"
+        }
     };
     let terminal = config.serial.map(|serial| {
         let Serial { unit, speed } = serial;

@@ -1,9 +1,9 @@
 //! TEMPORARY until work::boot does it
-use std::path::Path;
 use super::Result;
 use crate::grub::BootEnv;
 use crate::grub::defaults::Defaults;
 use crate::sys::file;
+use std::path::Path;
 pub(super) fn write(boot: &Path, etc: &Path) -> Result<()> {
     let defaults = Defaults::parse(&String::from_utf8_lossy(&file::read(&etc.join("default/grub"))?));
     let args = defaults.kernel_args().map_err(crate::grub::GrubError::from)?;
@@ -13,7 +13,9 @@ pub(super) fn write(boot: &Path, etc: &Path) -> Result<()> {
     let mut sums = String::new();
     for name in file::names(boot)? {
         let name = name.to_string_lossy().into_owned();
-        if name == "grub" { continue; }
+        if name == "grub" {
+            continue;
+        }
         let sum = sha2::Sha256::digest(file::read(&boot.join(&name))?);
         sums.push_str(&format!("{}  {name}\n", sum.iter().map(|b| format!("{b:02x}")).collect::<String>()));
     }

@@ -91,7 +91,8 @@ fn describe(wish: &Wish, node: &Path, fat: Option<&Fat>) -> Result<Machine> {
 /// What `work` gives, in a thread whose mounts nobody else sees; they end with it.
 fn in_own_mounts<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(|e| InstallError::io(Path::new("/proc/thread-self/ns/mnt"), e.into()))?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)
+            .map_err(|e| InstallError::io(Path::new("/proc/thread-self/ns/mnt"), e.into()))?;
         mount::make_private()?;
         work()
     };

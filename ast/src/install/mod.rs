@@ -8,11 +8,11 @@
 //! Everything takes a file and an offset: a partition of a disk, or a stretch of an image file on a kernel that knows no partitions.
 //! Nothing is mounted where another process sees it, and nothing stays mounted when this one is killed.
 
+mod boot_env;
 pub mod core_image;
 pub mod fat;
 pub mod first;
 pub mod machine;
-mod boot_env;
 mod proof;
 pub mod staging;
 pub mod table;

@@ -103,7 +103,8 @@ impl Staging {
         sys::file::make_dirs(&self.inside("var/log"))?;
         let cache = packages.cache.clone().unwrap_or_else(|| self.inside(CACHE));
         let log = self.inside("var/log/pacman.log");
-        let paths = [("--root", &self.root), ("--dbpath", &database), ("--config", &packages.config), ("--cachedir", &cache), ("--logfile", &log)];
+        let paths =
+            [("--root", &self.root), ("--dbpath", &database), ("--config", &packages.config), ("--cachedir", &cache), ("--logfile", &log)];
         let mut pacman = Invocation::new(Program::Pacman);
         for (option, path) in paths {
             pacman = pacman.arg(option).arg(path);

@@ -9,9 +9,9 @@ pub mod file;
 pub mod inside;
 pub mod lock;
 pub mod mount;
-pub mod watchdog;
 #[cfg(feature = "host")]
 pub mod namespace;
+pub mod watchdog;
 
 use std::path::{Path, PathBuf};
 

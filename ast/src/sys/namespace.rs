@@ -24,11 +24,8 @@ use super::{At, Result};
 /// The calling thread has mounts, IPC, host name, root and working directory of its own; what it starts from now on is in
 /// a new PID namespace. The thread can start no other threads after this, and should end soon after its command.
 pub fn unshare() -> Result<()> {
-    let flags = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_FS;
+    let flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_FS;
     nix::sched::unshare(flags).at("leave the namespaces of", Path::new("/proc/thread-self"))
 }
 
@@ -77,10 +74,7 @@ pub fn as_child_of_init(command: &mut Command) -> io::Result<ParentAlive> {
 }
 
 /// Puts the death signal, the test for a parent that died before it was set, and `then` between fork and exec.
-fn prepare(
-    command: &mut Command,
-    then: impl Fn(RawFd) -> io::Result<()> + Send + Sync + 'static,
-) -> io::Result<ParentAlive> {
+fn prepare(command: &mut Command, then: impl Fn(RawFd) -> io::Result<()> + Send + Sync + 'static) -> io::Result<ParentAlive> {
     let (alive, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let ours_number = ours.as_raw_fd();
     // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing and takes no lock.
@@ -113,8 +107,7 @@ fn mount_proc() -> io::Result<()> {
     const HARMLESS: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let mount = |source: &CStr, target: &CStr, flags| {
         // SAFETY: all strings are zero-terminated and live through the call; no data is passed.
-        let status =
-            unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"proc".as_ptr(), flags, std::ptr::null()) };
+        let status = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"proc".as_ptr(), flags, std::ptr::null()) };
         if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
     mount(c"proc", c"/proc", HARMLESS)?;

@@ -27,11 +27,9 @@ pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
     };
     let has = |places: &[&str]| places.iter().any(|place| names.get(*place).is_some_and(|size| *size > 0));
     let mut lacks = Vec::new();
-    for (places, what) in [
-        (&OUR_PROGRAM[..], "our program ast-initcpio"),
-        (&OUR_HOOK[..], "our hook (hooks/ast)"),
-        (&INIT[..], "its first program (init)"),
-    ] {
+    for (places, what) in
+        [(&OUR_PROGRAM[..], "our program ast-initcpio"), (&OUR_HOOK[..], "our hook (hooks/ast)"), (&INIT[..], "its first program (init)")]
+    {
         if !has(places) {
             lacks.push(Lack::InitramfsLacks(what));
         }
@@ -39,9 +37,8 @@ pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
     let built_in = fs::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
     for module in MODULES {
         let directories = [format!("usr/lib/modules/{version}/"), format!("lib/modules/{version}/")];
-        let in_image = names.iter().any(|(name, size)| {
-            *size > 0 && directories.iter().any(|dir| name.starts_with(dir)) && is_module(name, module)
-        });
+        let in_image =
+            names.iter().any(|(name, size)| *size > 0 && directories.iter().any(|dir| name.starts_with(dir)) && is_module(name, module));
         if !in_image && !built_in.lines().any(|line| is_module(line, module)) {
             lacks.push(Lack::ModuleMissing { module, version: version.to_owned() });
         }

@@ -99,9 +99,7 @@ impl Finding {
 
     /// Whether `other` is the same kind of lack at the same place, whatever version it speaks of.
     pub fn same_lack(&self, other: &Self) -> bool {
-        self.part == other.part
-            && self.path == other.path
-            && std::mem::discriminant(&self.lack) == std::mem::discriminant(&other.lack)
+        self.part == other.part && self.path == other.path && std::mem::discriminant(&self.lack) == std::mem::discriminant(&other.lack)
     }
 }
 

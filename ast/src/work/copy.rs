@@ -110,8 +110,7 @@ impl WorkingCopy {
     /// If interrupted, even by SIGKILL: nothing of it is left but the copy itself, which is garbage by its name.
     pub fn run(&self, invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
         self.make_placeholder()?;
-        let view =
-            View { parts: &self.parts, writable: true, cache: self.cache.as_deref(), binds: &self.binds };
+        let view = View { parts: &self.parts, writable: true, cache: self.cache.as_deref(), binds: &self.binds };
         run_inside(view, invocation, options)
     }
 
@@ -135,7 +134,9 @@ impl WorkingCopy {
         litter::clean(&self.parts, self.source.as_ref())?;
         boot::finish(&self.parts)?;
         let findings = verify::check(&self.parts);
-        if !findings.is_empty() && let Some(source) = &self.source {
+        if !findings.is_empty()
+            && let Some(source) = &self.source
+        {
             let before: Vec<Finding> = verify::check(source);
             let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();
             if !new.is_empty() {
