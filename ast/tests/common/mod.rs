@@ -148,6 +148,14 @@ impl Machine1 {
         command.output().expect("a child")
     }
 
+    /// The same, going on beside this process.
+    pub fn spawn(&self, name: &str, what: &str, out: std::process::Stdio) -> std::process::Child {
+        #[allow(clippy::disallowed_methods)]
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", name, "--nocapture"]).env("AST_TEST_CHILD", &self.root).env("AST_TEST_WHAT", what);
+        command.stdout(out).stderr(std::process::Stdio::piped()).spawn().expect("a child")
+    }
+
     /// Every subvolume directory on disk, for comparing.
     pub fn on_disk(&self) -> Vec<String> {
         let layout = self.layout();
