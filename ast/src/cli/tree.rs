@@ -118,10 +118,12 @@ pub(super) fn clone_tree(args: &CopyArgs, global: &Global) -> Result<(), Command
 ///
 /// Refuses: the base, and whatever holds a booted, default, trial, fallback or pinned snapshot.
 pub(super) fn delete(args: &DeleteArgs, global: &Global) -> Result<(), CommandError> {
+    if !global.dry_run {
+        global.may_write()?;
+    }
     let store = opened(global)?;
     let (_, ids) = store.plan_del(args.snapshot)?;
     let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    global.may_write()?;
     global.confirm(&format!("Delete snapshot {list}?"))?;
     change::planned(global, |store| {
         let (plan, now) = store.plan_del(args.snapshot)?;

@@ -1,0 +1,220 @@
+//! The command line against a real tree on a loop btrfs: words, exit codes, messages, and that what is refused changes nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use ast::store::machine::Block;
+use common::{Machine1, skipped};
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `ast` on the machine. `--sysroot` keeps it from this host; `--yes` is the caller's.
+fn ast(machine: &Machine1, words: &[&str]) -> Said {
+    let words: Vec<_> = words.iter().map(|w| std::ffi::OsStr::new(w)).collect();
+    run(machine, &words, None)
+}
+
+fn run(machine: &Machine1, words: &[&std::ffi::OsStr], user: Option<u32>) -> Said {
+    #[allow(clippy::disallowed_methods)]
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
+    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG");
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let out = command.output().expect("ast");
+    Said { code: out.status.code().unwrap_or(-1), out: String::from_utf8_lossy(&out.stdout).into(), err: String::from_utf8_lossy(&out.stderr).into() }
+}
+
+fn ok(machine: &Machine1, words: &[&str]) -> String {
+    let said = ast(machine, words);
+    assert_eq!(said.code, 0, "ast {words:?}: {}{}", said.out, said.err);
+    said.out
+}
+
+#[test]
+fn the_tree_is_shaped_and_drawn_as_in_the_readme() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    assert_eq!(ok(&machine, &["clone", "0", "-d", "multiuser system"]), "snapshot 1\n");
+    assert_eq!(ok(&machine, &["branch", "1", "-d", "applications"]), "snapshot 2\n");
+    assert_eq!(ok(&machine, &["branch", "2", "-d", "MATE full desktop"]), "snapshot 3\n");
+    assert_eq!(ok(&machine, &["cbranch", "3", "-d", "Plasma full desktop"]), "snapshot 4\n");
+    assert_eq!(ok(&machine, &["ubranch", "1", "3", "--description", "copied"]), "snapshot 5\n");
+    ok(&machine, &["del", "5", "--yes"]);
+    assert_eq!(
+        ok(&machine, &["tree"]),
+        "root - root\n├── 0*- base snapshot\n└── 1 - multiuser system\n    └── 2 - applications\n        ├── 3 - MATE full desktop\n        └── 4 - Plasma full desktop\n"
+    );
+    // S6: the number of a deleted snapshot is not given again.
+    assert_eq!(ok(&machine, &["new", "a", "new", "tree"]), "snapshot 6\n");
+    ok(&machine, &["desc", "6", "two", "words"]);
+    assert!(ok(&machine, &["info", "6"]).contains("two words"));
+    assert_eq!(ok(&machine, &["clone-tree", "2"]).lines().count(), 3);
+    let json: serde_json::Value = serde_json::from_str(&ok(&machine, &["--json", "tree"])).expect("JSON");
+    assert_eq!(json["snapshots"].as_array().map(Vec::len), Some(9));
+    assert!(ok(&machine, &["history"]).contains("describe 6"));
+}
+
+#[test]
+fn what_is_refused_says_why_and_changes_nothing() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    ok(&machine, &["clone", "0", "-d", "one"]);
+    ok(&machine, &["pin", "1"]);
+    let before = (ok(&machine, &["--json", "tree"]), machine.on_disk());
+    // words, exit code, what the message names
+    let table: &[(&[&str], i32, &str)] = &[
+        (&[], 2, "which command"),
+        (&["frobnicate"], 2, "frobnicate"),
+        (&["clone"], 2, "SNAPSHOT"),
+        (&["clone", "one"], 2, "one"),
+        (&["clone", "-1"], 2, "-1"),
+        (&["clone", "01"], 2, "01"),
+        (&["clone", "4294967296"], 2, "4294967296"),
+        (&["clone", "../1"], 2, "../1"),
+        (&["clone", "1", "2"], 2, "2"),
+        (&["deploy", "1", "--once", "--no-trial"], 2, "--no-trial"),
+        (&["desc", "1"], 2, "TEXT"),
+        (&["run", "1"], 2, "COMMAND"),
+        (&["help", "frobnicate"], 2, "frobnicate"),
+        (&["clone", "9"], 3, "9"),
+        (&["clone-tree", "9"], 3, "9"),
+        (&["branch", "9"], 3, "9"),
+        (&["cbranch", "9"], 3, "9"),
+        (&["ubranch", "9", "1"], 3, "9"),
+        (&["ubranch", "1", "9"], 3, "9"),
+        (&["desc", "9", "text"], 3, "9"),
+        (&["info", "9"], 3, "9"),
+        (&["pin", "9"], 3, "9"),
+        (&["del", "9", "--yes"], 3, "9"),
+        (&["del", "0", "--yes"], 3, "base"),
+        (&["del", "1", "--yes"], 3, "pinned"),
+        (&["deploy", "9"], 3, "9"),
+        (&["rollback", "9"], 3, "9"),
+        (&["rollback"], 3, "booted"),
+        (&["rollback", "--previous"], 3, "no other deployment"),
+        (&["good"], 3, "booted"),
+        (&["bad"], 3, "booted"),
+        (&["current"], 3, "booted"),
+        (&["deploy", "1", "--keep-etc"], 3, "/etc"),
+        (&["run", "9", "true"], 3, "9"),
+        (&["run", "0", "true"], 3, "base"),
+        (&["chroot", "0"], 3, "base"),
+    ];
+    for (words, code, names) in table {
+        let said = ast(&machine, words);
+        assert_eq!(said.code, *code, "ast {words:?}: {}{}", said.out, said.err);
+        assert!(said.err.contains(names), "ast {words:?} does not name {names:?}: {}", said.err);
+        assert!(!said.err.contains("os error") || said.err.contains(": "), "a bare errno: {}", said.err);
+        assert!(!said.err.contains("panicked") && !said.err.contains("RUST_BACKTRACE"), "{}", said.err);
+    }
+    assert_eq!((ok(&machine, &["--json", "tree"]), machine.on_disk()), before);
+}
+
+#[test]
+fn a_question_that_nobody_answers_is_a_refusal() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    ok(&machine, &["clone", "0"]);
+    let said = ast(&machine, &["del", "1"]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(said.err.contains("--yes"), "{}", said.err);
+    assert!(ok(&machine, &["tree"]).contains("1 - "));
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let before = (machine.on_disk(), ok(&machine, &["--json", "status"]));
+    for words in [&["-n", "clone", "0"][..], &["-n", "deploy", "0"], &["--dry-run", "new", "x"], &["-n", "run", "0", "true"]] {
+        let said = ast(&machine, words);
+        if words.contains(&"run") {
+            assert_eq!(said.code, 3, "{}", said.err);
+            continue;
+        }
+        assert_eq!(said.code, 0, "ast {words:?}: {}", said.err);
+        assert!(said.out.contains("  * commit"), "ast {words:?} prints no commit: {}", said.out);
+    }
+    assert_eq!((machine.on_disk(), ok(&machine, &["--json", "status"])), before);
+}
+
+#[test]
+fn r7_a_hostile_description_stays_on_its_line() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    for text in ["a\nb", "$(reboot)", "'; reboot; '", "\u{1b}[31mred", "}\nmenuentry x { reboot }", "\u{202e}backwards"] {
+        let n = ok(&machine, &["clone", "0", "-d", text]).trim_start_matches("snapshot ").trim().to_owned();
+        let tree = ok(&machine, &["tree"]);
+        assert_eq!(tree.lines().filter(|l| l.contains(&format!(" {n} - "))).count(), 1, "{tree}");
+        assert!(!tree.contains('\u{1b}'), "{tree:?}");
+    }
+    let lines = ok(&machine, &["tree"]).lines().count();
+    assert_eq!(lines, 8);
+    let not_utf8 = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let said = run(&machine, &["clone".as_ref(), "0".as_ref(), "-d".as_ref(), not_utf8], None);
+    assert_eq!(said.code, 2, "{}", said.err);
+}
+
+#[test]
+fn only_root_writes_and_says_so_in_one_line() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    for words in [&["clone", "0"][..], &["deploy", "0"], &["del", "1", "--yes"], &["run", "1", "true"]] {
+        let words: Vec<_> = words.iter().map(|w| std::ffi::OsStr::new(*w)).collect();
+        let said = run(&machine, &words, Some(65534));
+        // The tests' directory belongs to root alone, so `del` may already be stopped by not seeing the tree.
+        assert_eq!(said.code, 1, "{words:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_second_writer_is_told_with_its_own_exit_code() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let _held = machine.lock();
+    let said = ast(&machine, &["clone", "0"]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    assert!(said.err.contains("another ast"), "{}", said.err);
+    // Reading needs no lock.
+    ok(&machine, &["tree"]);
+}
+
+#[test]
+fn doctor_finds_what_is_wrong_and_mends_it() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    ok(&machine, &["clone", "0"]);
+    let link = machine.layout().link(common::n(1), ast::layout::Part::Etc);
+    std::fs::remove_file(&link).expect("a link");
+    let said = ast(&machine, &["doctor"]);
+    assert_eq!(said.code, 5, "{}{}", said.out, said.err);
+    assert!(said.out.contains("WRONG") && said.out.contains("etc-1"), "{}", said.out);
+    drop(ast(&machine, &["doctor", "--fix"]));
+    assert!(link.exists());
+    assert!(!ast(&machine, &["doctor"]).out.contains("etc-1"));
+}
