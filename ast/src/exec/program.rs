@@ -61,6 +61,12 @@ programs! {
     Sfdisk = "sfdisk",
     /// Talks to the running systemd.
     Systemctl = "systemctl",
+    /// Asks services over D-Bus, with answers in JSON.
+    Busctl = "busctl",
+    /// Tells the local time.
+    Date = "date",
+    /// Copies files with everything that belongs to them.
+    Cp = "cp",
     /// Runs a root as a container.
     SystemdNspawn = "systemd-nspawn",
 }

@@ -23,3 +23,4 @@ pub use error::{Need, RoomError, StoreError};
 pub use open::{Locked, Store};
 pub use repair::{Mended, Repaired};
 pub use run::{Done, Verify, now};
+pub use stop::point as stop_point;

@@ -3,7 +3,7 @@
 /// Names the point that has been reached. With `AST_STOP_AT=N` in the environment of a debug build the N-th point kills this process,
 /// counted from 0; with `AST_STOP_SHOW` every point is written to standard error.
 #[cfg(debug_assertions)]
-pub(super) fn point(name: &str) {
+pub fn point(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static REACHED: AtomicU32 = AtomicU32::new(0);
     let number = REACHED.fetch_add(1, Ordering::Relaxed);
@@ -19,4 +19,4 @@ pub(super) fn point(name: &str) {
 
 /// Nothing.
 #[cfg(not(debug_assertions))]
-pub(super) fn point(_name: &str) {}
+pub fn point(_name: &str) {}

@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// A new snapshot out of four subvolumes wherever they are: a set, a working copy, a deployment.
-    pub(crate) fn plan_from(
+    pub fn plan_from(
         &self,
         source: impl Fn(Part) -> PathBuf,
         parent: Option<SnapshotId>,

@@ -66,8 +66,8 @@ impl Updates {
             return self.judge(&state, facts, trial, cause);
         }
         match state {
-            State::Deploying { update, set, d, arm } if ours => self.armed(update, set, d, arm),
-            state @ State::AwaitingReboot { .. } if ours => self.go(state, Effect::AskReboot),
+            State::Deploying { update, set, d, arm } if ours && facts.request != Request::Start => self.armed(update, set, d, arm),
+            state @ State::AwaitingReboot { .. } if ours && facts.request != Request::Start => self.go(state, Effect::AskReboot),
             // It ran before, and a person went back to the good one in the menu: that person decides when to go on.
             state => self.stop(state, format!("deployment {d} awaits its trial at the next start"), false),
         }
@@ -198,6 +198,9 @@ impl Updates {
     /// Why nothing is to be done now, unless something is.
     fn hold(&self, facts: &Facts) -> Option<String> {
         let forced = facts.request == Request::Person;
+        if facts.request == Request::Start {
+            return Some("nothing is left to settle".to_owned());
+        }
         if facts.chosen() {
             return Some("what runs was chosen by hand: no update until the default runs again".to_owned());
         }

@@ -13,6 +13,8 @@ pub enum Request {
     Timer,
     /// A person (`ast auto-upgrade`): they do not.
     Person,
+    /// The start of the machine: what is left of earlier cycles and trials is settled, and nothing new is begun.
+    Start,
 }
 
 /// The machine at the beginning of a cycle.

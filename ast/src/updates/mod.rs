@@ -18,6 +18,7 @@ mod clock;
 mod document;
 mod facts;
 mod judge;
+mod keep;
 mod state;
 mod step;
 
@@ -27,6 +28,8 @@ pub use clock::{Age, Clock};
 pub use document::{Pause, Retry, Updates};
 pub use facts::{Facts, Request};
 pub use judge::{Cause, Outcome, Result as TrialResult, Verdict};
+pub use keep::{load, save};
+pub use judge::evidence;
 pub use state::{Candidate, Prepared, State};
 pub use step::{Effect, Ended, Event, Refused};
 

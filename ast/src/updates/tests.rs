@@ -176,6 +176,16 @@ fn b9_a_trial_that_the_initramfs_replaced_is_judged_and_the_one_start_is_cleared
 }
 
 #[test]
+fn the_start_of_the_machine_settles_what_is_left_and_begins_nothing() {
+    let start = |state: State, facts: Facts| begin(at(state), Facts { request: Request::Start, ..facts }).1;
+    assert!(matches!(start(State::Idle, facts()).as_slice(), [Effect::End(_)]));
+    let armed = Facts { trial: trial(2, 3), arm: ArmId::new(1), ..facts() };
+    assert!(matches!(start(awaiting(), armed).as_slice(), [Effect::End(_)]), "no reboot right after a start");
+    let failed = Facts { why: Some(Why::Exhausted), trial: trial(2, 0), arm: ArmId::new(1), ..facts() };
+    assert!(matches!(start(awaiting(), failed).as_slice(), [Effect::ClearTrial { .. }]));
+}
+
+#[test]
 fn b15_what_a_person_deployed_is_left_alone() {
     // Another arming than ours, still to be tried.
     let theirs = Facts { trial: trial(9, 3), arm: ArmId::new(7), ..facts() };

@@ -1,0 +1,60 @@
+//! The driver: events in, state to disk, effects out. It decides nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ast::store::Store;
+use ast::sys::lock::Wait;
+use ast::updates::{Ended, Event, Request};
+
+use crate::error::Error;
+use crate::hands::{After, Hands};
+use crate::memory::Memory;
+use crate::voice::{Message, Voice};
+
+/// How long a cycle waits for another writer of the store.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// At the start of the machine: what trials and killed cycles left is judged, cleared or taken note of; nothing new is begun.
+pub fn settle(sysroot: &Path, voice: &Voice) -> Result<(), Error> {
+    run(sysroot, Request::Start, voice).map(|ended| {
+        if ended.attention {
+            voice.say(Message::Attention, &ended.text);
+        }
+    })
+}
+
+/// One cycle from its beginning to its end. The state is on disk before each effect.
+///
+/// If interrupted: the next cycle finds out what was done and goes on.
+/// Refuses: while another cycle runs.
+pub fn run(sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Error> {
+    let store = Store::open(sysroot)?;
+    let mut memory = Memory::open(store.layout(), Wait::No)?;
+    let locked = store.lock(Wait::Up(LOCK_PATIENCE))?;
+    for problem in &locked.repaired().problems {
+        voice.say(Message::Attention, &format!("repair: {}", crate::error::chain(problem)));
+    }
+    let facts = crate::facts::gather(&locked, memory.updates(), request)?;
+    drop(locked);
+
+    let mut hands = Hands::new(sysroot, voice);
+    let mut event = Event::Begin(Box::new(facts));
+    loop {
+        let effects = memory.take(event)?;
+        voice.alive();
+        let mut next = None;
+        for effect in effects {
+            match hands.perform(effect, memory.updates()) {
+                After::Nothing => {}
+                After::Event(event) => next = Some(event),
+                After::End(ended) => return Ok(ended),
+            }
+        }
+        match next {
+            Some(next) => event = next,
+            // The machine gives an end or something that gives an event; a bug is no reason to go round for ever.
+            None => return Ok(Ended { text: "the cycle came to nothing".to_owned(), attention: true }),
+        }
+    }
+}

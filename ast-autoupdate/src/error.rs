@@ -1,0 +1,53 @@
+//! Why the service could not do its work.
+
+use ast::health::HealthError;
+use ast::store::StoreError;
+use ast::store::document::DocumentError;
+use ast::sys::SysError;
+use ast::sys::lock::LockError;
+use ast::updates::Refused;
+
+/// Why the service could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The memory of the updater.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Another cycle runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file or the kernel.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The health of the system cannot be seen.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// A bug: an event came at a place where it cannot come.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A file of `/var` could not be copied.
+    #[error("cannot complete /var")]
+    Copy(#[source] ast::exec::ExecError),
+    /// The clock of the kernel.
+    #[error("the kernel does not tell the time since boot")]
+    Clock(#[source] std::io::Error),
+}
+
+/// The error and what caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        // A transparent wrapper says what its source says.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}

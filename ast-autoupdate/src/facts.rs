@@ -1,0 +1,62 @@
+//! What the machine says, for the beginning of a cycle.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ast::boot::stage::Stage;
+use ast::deploy::record;
+use ast::id::{DeployId, SetId};
+use ast::layout::STAGE;
+use ast::store::{Locked, Store};
+use ast::sys::file;
+use ast::updates::{Facts, Prepared, Request, Updates};
+
+use crate::error::Error;
+
+/// The machine as it is now.
+pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Facts, Error> {
+    let block = store.boot_block()?;
+    let booted = store.booted().cloned().unwrap_or_default();
+    let stage = file::read_if_exists(&store.layout().document(STAGE))?.unwrap_or_default();
+    let good_set = set_of(store, block.good);
+    Ok(Facts {
+        request,
+        jitter: jitter(),
+        booted: booted.d.filter(|_| !booted.volatile),
+        why: booted.why,
+        another_root: booted.wanted.is_some(),
+        good: block.good,
+        good_set,
+        trial: block.trial,
+        arm: block.arm,
+        trial_set: block.trial.and_then(|t| set_of(store, t.deployment)),
+        trial_changes: None,
+        stage: Stage::parse(&String::from_utf8_lossy(&stage)),
+        parent: parent(store, block.good, good_set)?,
+        ours: updates.own_snapshots().iter().filter_map(|p| own(store, p)).collect(),
+        paused: updates.paused(),
+    })
+}
+
+fn set_of(store: &Store, d: DeployId) -> Option<SetId> {
+    record::load(store.layout(), d).ok().map(|r| r.set)
+}
+
+/// What an update is cloned from: the default's snapshot as its owner has it by now; what was deployed, if that snapshot is gone.
+fn parent(store: &Store, good: DeployId, good_set: Option<SetId>) -> Result<SetId, Error> {
+    match good_set {
+        Some(set) => Ok(store.set_of(set.snapshot).unwrap_or(set)),
+        None => Err(record::load(store.layout(), good).err().map_or(ast::store::StoreError::NoDeployment(good), Into::into).into()),
+    }
+}
+
+/// The set of a snapshot that an update made, as long as it bears the update's mark.
+pub fn own(store: &Store, prepared: &Prepared) -> Option<SetId> {
+    let node = store.tree().ok()?.get(prepared.snapshot).ok()?;
+    node.description.starts_with(&prepared.mark).then(|| node.set())
+}
+
+/// A number that machines with the same clock do not share.
+fn jitter() -> u32 {
+    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    nanoseconds.wrapping_mul(2_654_435_761).rotate_left(7) ^ std::process::id()
+}
