@@ -1,5 +1,7 @@
 //! The real code in a child process, killed with SIGKILL at every step of every verb: old or new, and repair clears the rest.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
 mod common;
 
 use std::path::Path;
@@ -12,7 +14,6 @@ use ast::layout::Part;
 use ast::plan::Plan;
 use ast::store::machine::Block;
 use ast::store::{Locked, Store};
-use ast::sys::lock::Wait;
 use ast::sys::{btrfs, file};
 use ast::tree::Tree;
 use ast::volumes;
@@ -25,7 +26,7 @@ const MOST_POINTS: u32 = 80;
 #[test]
 fn child() {
     let Some((root, what)) = child_task() else { return };
-    let mut locked = Store::open(&root).expect("a store").lock(Wait::No).expect("the lock");
+    let mut locked = locked(Store::open(&root).expect("a store"));
     for plan in plans(&locked, &what) {
         let done = locked.run(plan).expect("committed");
         assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);

@@ -1,5 +1,7 @@
 //! Deploying, promoting and going back, on a real btrfs with a real boot block.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
 mod common;
 
 use ast::boot::block::{Mode, Trial};

@@ -1,5 +1,7 @@
 //! The verbs of the tree on a real btrfs, whole and killed at every step.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
 mod common;
 
 use ast::layout::Part;

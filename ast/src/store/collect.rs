@@ -9,6 +9,7 @@ use crate::boot::medium::Copies;
 use crate::id::{DeployId, SetId};
 use crate::sys::file;
 use crate::volumes::{self, Mounts, VolumeError};
+use crate::work::Token;
 
 /// Sets and deployments that something on disk or in memory names.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -74,7 +75,8 @@ pub(super) fn collect(locked: &Locked) -> Result<Vec<String>, StoreError> {
     let named = named(store, &store.copies()?)?;
     let mut garbage = Vec::new();
     for token in volumes::work_copies(layout)? {
-        if volumes::is_dead(&token)? {
+        // A name of another form is nobody's we know: `doctor` explains it.
+        if token.parse::<Token>().is_ok_and(|owner| !owner.is_alive()) {
             garbage.push((format!("working copy {token}"), layout.work_copy(&token)));
         }
     }

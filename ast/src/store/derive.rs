@@ -147,7 +147,7 @@ fn line(store: &Store, node: &Node, states: impl Fn(SnapshotId) -> Vec<String>) 
 
 fn states(id: SnapshotId, marks: &crate::tree::Marks, pinned: bool) -> Vec<String> {
     let all = [(marks.default == Some(id), "default"), (marks.trial == Some(id), "on trial"), (pinned, "pinned")];
-    all.into_iter().filter_map(|(is, word)| is.then(|| word.to_owned())).collect()
+    all.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect()
 }
 
 /// Version of the kernel of a set: the name of its directory of modules, the last one where there are several.

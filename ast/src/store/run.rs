@@ -12,6 +12,7 @@ use crate::id::DeployId;
 use crate::layout::{self, Layout};
 use crate::plan::{Commit, Plan, Step};
 use crate::sys::{btrfs, file};
+use crate::work::{Parts, WorkError};
 
 /// Judges a new deployment before it may be booted (S12).
 pub type Verify = fn(&Layout, DeployId) -> Result<(), RoomError>;
@@ -35,9 +36,15 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The deployment has its four subvolumes, sealed where they must be.
+/// The deployment is there with its four subvolumes, sealed where they must be, and with everything that it needs to start.
 pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomError> {
-    if crate::volumes::is_whole_deployment(layout, d) { Ok(()) } else { Err(StoreError::NoDeployment(d).into()) }
+    if !crate::volumes::is_whole_deployment(layout, d) {
+        return Err(StoreError::NoDeployment(d).into());
+    }
+    match crate::verify::check(&Parts::of_deployment(layout, d)) {
+        lacks if lacks.is_empty() => Ok(()),
+        lacks => Err(WorkError::NotWhole(lacks).into()),
+    }
 }
 
 impl Locked {

@@ -1,14 +1,12 @@
 //! What is on disk: sets, deployments and working copies as directories of subvolumes. btrfs says what exists, the tree what it means.
 
 mod mounts;
-mod owner;
 mod remove;
 
 #[cfg(test)]
 mod tests;
 
 pub use mounts::{MountEntry, Mounts};
-pub use owner::is_dead;
 pub use remove::remove;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A small btrfs on a loop device with an installed machine on it, whose content nothing boots: what the store does with subvolumes
 //! and documents does not depend on it. A child process (this very test program) is killed at the store's stop points.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -49,7 +49,6 @@ pub struct Machine1 {
 }
 
 fn run(program: &str, args: &[&str]) -> String {
-    #[allow(clippy::disallowed_methods)]
     let out = Command::new(program).args(args).output().expect(program);
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
@@ -123,7 +122,7 @@ impl Machine1 {
     }
 
     pub fn lock(&self) -> Locked {
-        self.store().lock(Wait::No).expect("the lock")
+        locked(self.store())
     }
 
     pub fn medium(&self) -> Medium {
@@ -138,7 +137,6 @@ impl Machine1 {
 
     /// Runs the test `name` of this program again as a child that does `what`, killed at stop point `at` if given.
     pub fn child(&self, name: &str, what: &str, at: Option<u32>) -> Output {
-        #[allow(clippy::disallowed_methods)]
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", name, "--nocapture"]).env("AST_TEST_CHILD", &self.root).env("AST_TEST_WHAT", what);
         command.env("AST_STOP_SHOW", "1");
@@ -150,7 +148,6 @@ impl Machine1 {
 
     /// The same, going on beside this process.
     pub fn spawn(&self, name: &str, what: &str, out: std::process::Stdio) -> std::process::Child {
-        #[allow(clippy::disallowed_methods)]
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", name, "--nocapture"]).env("AST_TEST_CHILD", &self.root).env("AST_TEST_WHAT", what);
         command.stdout(out).stderr(std::process::Stdio::piped()).spawn().expect("a child")
@@ -176,6 +173,13 @@ impl Drop for Machine1 {
             drop(ast::sys::mount::unmount_lazy(&self.root.join(at)));
         }
     }
+}
+
+/// The only writer, who takes content that nothing boots for whole.
+pub fn locked(store: Store) -> Locked {
+    let mut locked = store.lock(Wait::Up(std::time::Duration::from_secs(60))).expect("the lock");
+    locked.verify_with(|_, _| Ok(()));
+    locked
 }
 
 /// The sysroot and the task of a child, when this process is one.
