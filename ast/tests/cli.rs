@@ -30,7 +30,11 @@ fn run(machine: &Machine1, words: &[&std::ffi::OsStr], user: Option<u32>) -> Sai
         command.uid(user).gid(user);
     }
     let out = command.output().expect("ast");
-    Said { code: out.status.code().unwrap_or(-1), out: String::from_utf8_lossy(&out.stdout).into(), err: String::from_utf8_lossy(&out.stderr).into() }
+    Said {
+        code: out.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&out.stdout).into(),
+        err: String::from_utf8_lossy(&out.stderr).into(),
+    }
 }
 
 fn ok(machine: &Machine1, words: &[&str]) -> String {

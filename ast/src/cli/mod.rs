@@ -71,6 +71,19 @@ enum Command {
     Pin(tree::PinArgs),
     /// Take that protection away
     Unpin(tree::PinArgs),
+    /// Install packages in a snapshot
+    #[command(visible_alias = "in")]
+    Install(packages::PackageArgs),
+    /// Remove packages from a snapshot
+    Remove(packages::PackageArgs),
+    /// Upgrade all packages of a snapshot, or none
+    #[command(visible_alias = "up")]
+    Upgrade(packages::UpgradeArgs),
+    /// Upgrade the base snapshot
+    #[command(visible_alias = "bu")]
+    BaseUpdate(packages::BaseArgs),
+    /// List the packages of a snapshot
+    List(packages::ListArgs),
     /// Run one command in a snapshot; saved when it ends with 0
     Run(run::Args),
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
@@ -147,6 +160,11 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Del(args)) => tree::delete(&args, global),
         Some(Command::Pin(args)) => tree::pin(&args, true, global),
         Some(Command::Unpin(args)) => tree::pin(&args, false, global),
+        Some(Command::Install(args)) => packages::install(&args, global),
+        Some(Command::Remove(args)) => packages::remove(&args, global),
+        Some(Command::Upgrade(args)) => packages::upgrade(&args, global),
+        Some(Command::BaseUpdate(args)) => packages::base_update(&args, global),
+        Some(Command::List(args)) => packages::list(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
         Some(Command::Deploy(args)) => deploy::run(&args, global),

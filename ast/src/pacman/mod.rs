@@ -1,1 +1,63 @@
-//! Lands next.
+//! The package manager inside a snapshot: what is installed, transactions in a working copy, and a look for updates that touches nothing.
+//!
+//! A transaction is judged by the package sets before and after it (R4): pacman ends with 0 when a hook of it failed.
+
+mod cause;
+mod check;
+mod set;
+mod transaction;
+
+pub use cause::Cause;
+pub use check::{Update, check_updates, update_fingerprint};
+pub use set::{Change, Package, PackageSet, installed};
+pub use transaction::{Feed, install, remove, upgrade};
+
+use crate::exec::ExecError;
+use crate::sys::SysError;
+use crate::work::WorkError;
+
+/// Why packages are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum PacmanError {
+    /// The database of a root cannot be read.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// pacman could not be run.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// pacman did not end in time, or could not be started.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// pacman refused or failed.
+    #[error("{command} failed: {cause}{}", if tail.is_empty() { String::new() } else { format!("\n{tail}") })]
+    Failed {
+        /// The command line, for reading.
+        command: String,
+        /// What it means.
+        cause: Cause,
+        /// Its last words.
+        tail: String,
+    },
+    /// pacman ended well, and the package is not there.
+    #[error("pacman ended well, but {0} is not installed")]
+    NotInstalled(String),
+    /// pacman ended well, and the package is still there.
+    #[error("pacman ended well, but {0} is still installed")]
+    StillInstalled(String),
+    /// pacman ended well, and the package is still old.
+    #[error("pacman ended well, but {0} still has an older version than the repository")]
+    StillOld(String),
+    /// A word that pacman would take for an option.
+    #[error("{0:?} is no name of a package")]
+    BadName(String),
+}
+
+impl PacmanError {
+    /// What the failure means, where pacman said so.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Failed { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+}
