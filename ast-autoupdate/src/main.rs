@@ -12,6 +12,7 @@ mod first;
 mod gate;
 mod hands;
 mod memory;
+mod reboot;
 mod strays;
 mod var;
 mod voice;

@@ -21,17 +21,19 @@ mod judge;
 mod keep;
 mod state;
 mod step;
+mod summary;
 
 pub use blocks::{Blocked, Decision};
 pub use changes::{Change, Changes};
 pub use clock::{Age, Clock};
 pub use document::{Pause, Retry, Updates};
 pub use facts::{Facts, Request};
+pub use judge::evidence;
 pub use judge::{Cause, Outcome, Result as TrialResult, Verdict};
 pub use keep::{load, save};
-pub use judge::evidence;
 pub use state::{Candidate, Prepared, State};
 pub use step::{Effect, Ended, Event, Refused};
+pub use summary::{BlockedSet, Summary, TrialEnd};
 
 #[cfg(test)]
 mod tests;

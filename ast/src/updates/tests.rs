@@ -186,6 +186,24 @@ fn the_start_of_the_machine_settles_what_is_left_and_begins_nothing() {
 }
 
 #[test]
+fn u10_the_summary_tells_why() {
+    let facts = Facts { why: Some(Why::Exhausted), trial: trial(2, 0), arm: ArmId::new(1), trial_set: Some(set(2)), ..facts() };
+    let (machine, _) = begin(at(awaiting()), facts);
+    let (machine, _) = machine.step(Event::TrialCleared).expect("cleared");
+    let summary = Summary::of(&machine);
+    assert_eq!(
+        summary.to_string(),
+        "degraded: deployment 2 was left: its kernel never reached the initramfs\n\
+         state: idle\n\
+         last cycle: deployment 2 failed: deployment 2 was left: its kernel never reached the initramfs (0 minutes of running time ago)\n\
+         blocked: linux 1 -> 2 (its kernel never reached the initramfs; 0 minutes ago)\n\
+         deployment 2: left: its kernel never reached the initramfs\n"
+    );
+    assert!(summary.metrics().contains("\nast_update_degraded 1\n"), "{}", summary.metrics());
+    assert!(summary.metrics().lines().all(|l| l.starts_with("# ") || l.split(' ').count() == 2));
+}
+
+#[test]
 fn b15_what_a_person_deployed_is_left_alone() {
     // Another arming than ours, still to be tried.
     let theirs = Facts { trial: trial(9, 3), arm: ArmId::new(7), ..facts() };
