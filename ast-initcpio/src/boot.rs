@@ -56,7 +56,7 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     }
     let on_trial = line.why == Some(Why::Trial);
     let watchdog = if on_trial { trial::arm_watchdog(options, voice) } else { None };
-    let machine = Machine::open(line, options.wait, watchdog.as_ref(), voice)?;
+    let machine = Machine::open(line, wait_of(text).unwrap_or(options.wait), watchdog.as_ref(), voice)?;
     let left = match line.arm {
         Some((_, left)) if !on_trial => left,
         _ if machine.read_only => 0,
@@ -199,6 +199,12 @@ fn report(line: &Cmdline, left: u8, done: &Done, instead_of: Option<(Target, Bro
     let level = if instead_of.is_some() { Level::Error } else { Level::Info };
     voice.say(level, &text);
     Ok(())
+}
+
+/// `rootdelay=`: how long mkinitcpio waits for a root, too.
+fn wait_of(cmdline: &str) -> Option<Duration> {
+    let mut named = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("rootdelay="));
+    named.next_back()?.parse().ok().map(Duration::from_secs)
 }
 
 /// Whether something is mounted at `dir` already.

@@ -25,7 +25,7 @@ pub struct Parts {
     pub boot: PathBuf,
     /// The deployment, if it is one: only its /etc may be written.
     pub deployment: Option<DeployId>,
-    /// The set, if it is one.
+    /// The set, or the one that the deployment was cloned from.
     pub set: Option<SetId>,
 }
 
@@ -45,7 +45,7 @@ impl Parts {
                 etc: layout.deployment_part(d, Part::Etc),
                 boot: layout.deployment_part(d, Part::Boot),
                 deployment: Some(d),
-                set: None,
+                set: std::fs::read_to_string(layout.deployment_record(d)).ok().as_deref().and_then(set_in),
             }),
             Target::Set(set) => Some(of_set(set)),
             Target::Snapshot(n) => {
@@ -55,6 +55,13 @@ impl Parts {
             }
         }
     }
+}
+
+/// The set that a deployment's record names. The record is JSON of our own; a whole parser would cost half of this program's size,
+/// and nothing is decided by what is found here.
+fn set_in(record: &str) -> Option<SetId> {
+    let (_, after) = record.split_once("\"set\"")?;
+    after.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?.split('"').next()?.parse().ok()
 }
 
 /// The parts of `target`, which can be the root of kernel `release` with the init `init`.
@@ -94,4 +101,27 @@ fn inside(root: &File, path: &str) -> Option<File> {
 pub fn init_of(cmdline: &str) -> &str {
     let mut named = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("init="));
     named.next_back().filter(|path| path.starts_with('/')).unwrap_or("/sbin/init")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_of_a_record_is_found_or_nothing() {
+        let set = "3.2".parse().ok();
+        for record in [r#"{"version":1,"body":{"d":7,"set":"3.2"}}"#, "{\n  \"body\": {\n    \"set\" : \"3.2\",\n \"d\": 7 } }"] {
+            assert_eq!(set_in(record), set, "{record}");
+        }
+        for record in ["", "{}", r#"{"set"}"#, r#"{"set":3}"#, r#"{"set":"../x"}"#, r#""set":""#] {
+            assert_eq!(set_in(record), None, "{record}");
+        }
+    }
+
+    #[test]
+    fn init_is_the_last_one_named() {
+        for (line, init) in [("", "/sbin/init"), ("init=/a init=/b", "/b"), ("init=a", "/sbin/init"), ("xinit=/a", "/sbin/init")] {
+            assert_eq!(init_of(line), init, "{line}");
+        }
+    }
 }

@@ -43,6 +43,7 @@ fn a_deployment_is_mounted_as_the_interface_says() {
     }
     assert_eq!(lines.next(), None, "{started:?}");
     assert_eq!((started.status, started.booted.d, started.booted.why), (0, Some(DeployId::new(6)), Some(Why::Good)));
+    assert_eq!(started.booted.set, "3.2".parse().ok(), "the set that it was cloned from");
     assert!(!started.booted.volatile && started.booted.wanted.is_none() && started.booted.env == Some(true));
     assert_eq!(started.said, "<6>ast: deployment 6 is the root (good)\n");
     // What was written is there after the next start.
@@ -263,10 +264,12 @@ fn b10_what_restarts_by_itself_exists_only_on_a_trial() {
     for want in [
         "systemd/system/emergency.service.d/99-ast-trial.conf\n",
         "systemd/system/rescue.service.d/99-ast-trial.conf\n",
+        "systemd/system/ast-health.service.d/99-ast-trial.conf\n",
         "systemd/system/multi-user.target.d/99-ast-trial.conf\n",
         "systemd/system/sysinit.target.wants/ast-trial-deadline.timer\n",
         "JobTimeoutAction=reboot-force\n",
-        "JobTimeoutSec=660\n",
+        "JobTimeoutSec=960\n",
+        "FailureAction=reboot-force\n",
     ] {
         assert!(started.seen.contains(want), "{want} is missing: {}", started.seen);
     }

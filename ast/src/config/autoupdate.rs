@@ -68,7 +68,7 @@ pub struct Settings {
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// A check that needs longer than a minute on a kiosk is hung.
 const CHECK: Duration = Duration::from_secs(60);
-/// Well below the deadline of the trial itself (10 minutes), so that the verdict with its evidence comes first.
+/// Well below the deadline of the trial itself (15 minutes), so that the verdict with its evidence comes first.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// A service that crashes does so in the first seconds.
 const SETTLE: Duration = Duration::from_secs(5);

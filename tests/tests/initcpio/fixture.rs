@@ -91,6 +91,8 @@ impl Disk {
                 std::fs::create_dir_all(&at).expect("dir");
                 make_parts(&at, &format!("d{d}"));
                 btrfs::set_read_only(&at.join("root"), true).expect("sealed");
+                let record = format!("{{\"body\":{{\"d\":{d},\"set\":\"3.2\"}}}}");
+                std::fs::write(at.join("deployment.json"), record).expect("record");
             }
             let set = snapshots.join("sets/3.2");
             make_parts(&set, "s3");
