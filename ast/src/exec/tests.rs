@@ -61,8 +61,11 @@ fn a_time_limit_kills_the_whole_group() {
     let script = format!("sleep {marker} & sleep {marker}");
     let error = run(&sh(&script), Options::capture().timeout(Duration::from_millis(300))).expect_err("too slow");
     assert!(matches!(error, ExecError::TimedOut { .. }), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(5));
-    assert!(!is_running(&marker), "a child outlived its group");
+    // The signal is sent; dying takes a moment on a busy machine.
+    while is_running(&marker) {
+        assert!(started.elapsed() < Duration::from_secs(5), "a child outlived its group");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

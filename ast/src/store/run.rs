@@ -175,7 +175,13 @@ fn by() -> String {
     std::env::args_os().next().and_then(|arg| Path::new(&arg).file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
 }
 
-fn merge_etc(_base: &Path, _mine: &Path, _into: &Path) -> Result<(), RoomError> {
+/// `into` is the merge of what the device changed in `mine` since `base`, and of what packages bring (U7).
+fn merge_etc(base: &Path, mine: &Path, into: &Path) -> Result<(), RoomError> {
+    let report = crate::etc::merge(base, mine, into)?;
+    tracing::info!("/etc: {} paths are kept as they are on this device", report.kept.len());
+    for conflict in &report.conflicts {
+        tracing::warn!("/etc/{}: {}", conflict.path.display(), conflict.outcome);
+    }
     Ok(())
 }
 

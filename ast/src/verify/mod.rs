@@ -10,7 +10,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use crate::layout::{BOOT_SUMS, Part};
+use crate::grub::BootEnv;
+use crate::layout::{BOOT_ENV, BOOT_SUMS, Part};
 use crate::work::{Parts, check_sums};
 
 /// One thing that is missing or wrong.
@@ -77,6 +78,9 @@ pub enum Lack {
     /// A directory that is mounted on.
     #[error("it is not a directory, and something has to be mounted there")]
     NoMountPoint,
+    /// What says how to start it.
+    #[error("it is missing, or names files that are not there; `ast chroot N` and `exit 0` write it anew")]
+    NoBootEnv,
     /// A file that differs from its checksum, is missing, or is not listed.
     #[error("it does not match {BOOT_SUMS}; reinstall the kernel's package or run `mkinitcpio -P` in the snapshot")]
     Sum,
@@ -128,6 +132,9 @@ fn check_boot(parts: &Parts) -> Vec<Finding> {
     for name in &kernels {
         check_kernel(parts, name, &mut found);
     }
+    if !has_boot_env(&parts.boot) {
+        found.push(Finding::new(Part::Boot, BOOT_ENV, Lack::NoBootEnv));
+    }
     match check_sums(&parts.boot) {
         Ok(wrong) => found.extend(wrong.iter().map(|path| {
             let name = path.strip_prefix(&parts.boot).unwrap_or(path).to_string_lossy();
@@ -136,6 +143,16 @@ fn check_boot(parts: &Parts) -> Vec<Finding> {
         Err(error) => found.push(Finding::new(Part::Boot, BOOT_SUMS, Lack::Unreadable(error.to_string()))),
     }
     found
+}
+
+/// Whether `ast.env` is there and names a kernel and images that are.
+fn has_boot_env(boot: &Path) -> bool {
+    let bytes = crate::sys::file::read(&boot.join(BOOT_ENV)).unwrap_or_default();
+    let names_files = |env: BootEnv| {
+        let mut names = env.initrd().iter().map(String::as_str).chain([env.linux()]);
+        names.all(|name| has_content(&boot.join(name)))
+    };
+    BootEnv::parse(&bytes).is_ok_and(names_files)
 }
 
 /// One kernel, the modules of its version and the image of its name.

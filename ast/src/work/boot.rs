@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Parts, WorkError};
-use crate::layout::BOOT_SUMS;
+use crate::grub::BootEnv;
+use crate::grub::defaults::Defaults;
+use crate::layout::{BOOT_ENV, BOOT_SUMS};
 use crate::sys::{At, SysError, btrfs, file};
 
 /// Where `@boot/grub` is mounted, below /boot.
@@ -17,17 +19,60 @@ const GRUB_MOUNT_POINT: &str = "grub";
 /// Bytes read at once.
 const CHUNK: usize = 1 << 16;
 
+/// Images that are loaded before the initramfs, if they are there.
+const MICROCODE: [&str; 2] = ["amd-ucode.img", "intel-ucode.img"];
+/// The kernel that is started when there are several and none was chosen before.
+const USUAL_KERNEL: &str = "vmlinuz-linux";
+
 /// `/boot` is as GRUB needs it: no compressed file, `grub` to mount on, how to start written down, everything in the list of checksums.
-pub(super) fn finish(parts: &Parts) -> Result<(), WorkError> {
+///
+/// A boot directory without a kernel, or whose kernel has no image, gets no `ast.env`: it cannot be started, and the menu says so.
+/// Refuses: kernel arguments in `/etc/default/grub` that GRUB cannot pass.
+pub fn prepare_boot(parts: &Parts) -> Result<(), WorkError> {
     let boot = &parts.boot;
     file::make_dirs(&boot.join(GRUB_MOUNT_POINT))?;
     btrfs::set_uncompressed(boot)?;
+    write_env(parts)?;
     for path in files(boot)? {
         if !btrfs::is_stored_plain(&path)? {
             rewrite(&path)?;
         }
     }
     write_sums(boot)
+}
+
+/// `ast.env` says how to start what is in `/boot`, with the arguments of the copy's own `/etc/default/grub`.
+fn write_env(parts: &Parts) -> Result<(), WorkError> {
+    let path = parts.boot.join(BOOT_ENV);
+    let before = file::read_if_exists(&path)?.and_then(|bytes| BootEnv::parse(&bytes).ok());
+    let Some((kernel, images)) = to_start(&parts.boot, before.as_ref().map(BootEnv::linux))? else {
+        return Ok(file::remove_if_exists(&path)?);
+    };
+    let settings = file::read_if_exists(&parts.etc.join("default/grub"))?.unwrap_or_default();
+    let args = Defaults::parse(&String::from_utf8_lossy(&settings)).kernel_args().map_err(crate::grub::GrubError::from)?;
+    let title = before.map_or_else(|| name_of_system(&parts.root), |env| env.title().to_owned());
+    let bytes = BootEnv::new(&kernel, &images, &args, &title)?.encode()?;
+    Ok(file::replace(&path, &bytes)?)
+}
+
+/// The kernel to start and its images, microcode first; `None` when no kernel has one. `chosen` before stays chosen.
+fn to_start(boot: &Path, chosen: Option<&str>) -> Result<Option<(String, Vec<String>)>, SysError> {
+    let names: Vec<String> = file::names(boot)?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    let image_of = |kernel: &str| format!("initramfs-{}.img", kernel.trim_start_matches("vmlinuz-"));
+    let startable = |kernel: &&String| kernel.starts_with("vmlinuz-") && names.contains(&image_of(kernel));
+    let mut kernels: Vec<&String> = names.iter().filter(startable).collect();
+    kernels.sort_by_key(|name| (Some(name.as_str()) != chosen, *name != USUAL_KERNEL));
+    let Some(kernel) = kernels.first() else { return Ok(None) };
+    let microcode = MICROCODE.iter().map(|name| (*name).to_owned()).filter(|name| names.contains(name));
+    Ok(Some(((*kernel).clone(), microcode.chain([image_of(kernel)]).collect())))
+}
+
+/// What the system calls itself.
+fn name_of_system(root: &Path) -> String {
+    let text = file::read(&root.join("usr/lib/os-release")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches(['"', '\'']).to_owned())
 }
 
 /// The file has the same content and metadata and none of it is compressed.

@@ -132,7 +132,7 @@ impl WorkingCopy {
             placeholder.remove(&self.parts.etc)?;
         }
         litter::clean(&self.parts, self.source.as_ref())?;
-        boot::finish(&self.parts)?;
+        boot::prepare_boot(&self.parts)?;
         let findings = verify::check(&self.parts);
         if !findings.is_empty()
             && let Some(source) = &self.source

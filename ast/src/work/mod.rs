@@ -26,7 +26,7 @@ use crate::exec::ExecError;
 use crate::sys::SysError;
 use crate::verify::Finding;
 
-pub use boot::{check_sums, write_sums};
+pub use boot::{check_sums, prepare_boot, write_sums};
 pub use copy::{ReadyToSeal, WorkingCopy, clear_stale, delete_parts};
 pub use inside::{Bind, View, run_inside};
 pub use owner::{ParseTokenError, Token};
@@ -50,9 +50,9 @@ pub enum WorkError {
     /// A subvolume with content inside the copy: a snapshot would leave its content out.
     #[error("{} is a subvolume with files in it, which a snapshot would lose; make it a directory", .0.display())]
     NestedSubvolume(PathBuf),
-    /// What would start the result could not be written down.
-    #[error("cannot write how to start the snapshot: {0}")]
-    BootEnv(String),
+    /// What would start the result cannot be written down.
+    #[error("cannot write down how to start the snapshot")]
+    BootEnv(#[from] crate::grub::GrubError),
     /// The result lacks what it needs to start, and its source did not.
     #[error("the result would not start: {}", list(.0))]
     NotWhole(Vec<Finding>),

@@ -1,0 +1,229 @@
+//! The rule, as a pure function of three trees.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::tree::{Kind, Meta, Node};
+use super::{Conflict, Outcome, Report};
+
+/// Files that make this machine this one: always the device's own, when it has them.
+const CARRIED: [&str; 3] = ["machine-id", "adjtime", "resolv.conf"];
+/// The same, by their beginning.
+const CARRIED_BEGINNINGS: [&str; 1] = ["ssh/ssh_host_"];
+/// Files that belong to the snapshot: always the new one's.
+const OF_SNAPSHOT: [&str; 1] = ["ast.conf"];
+/// Files that programs generate from what is installed: when both changed, the new one's, since only that fits its packages.
+const GENERATED: [&str; 3] = ["ld.so.cache", ".updated", "udev/hwdb.bin"];
+/// The same, by the directory: the keyring of the package manager.
+const GENERATED_DIRS: [&str; 1] = ["pacman.d/gnupg"];
+/// Files that are merged by entry, with the separator of their fields being a colon and the name their first.
+pub(super) const ACCOUNTS: [&str; 6] = ["passwd", "group", "shadow", "gshadow", "subuid", "subgid"];
+
+/// One thing to do in the new `/etc`, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// What packages bring moves to `.pacnew`.
+    Pacnew(PathBuf),
+    /// It is as in `mine`, with everything below it, whatever was there.
+    Carry(PathBuf),
+    /// A directory as in `mine`, empty, is there.
+    CarryDir(PathBuf),
+    /// It is gone, with everything below it.
+    Delete(PathBuf),
+    /// Content as in `mine`, for a file whose metadata comes next.
+    Content(PathBuf),
+    /// Owner, mode and attributes are these.
+    Meta(PathBuf, Meta),
+    /// Merged by entry.
+    Accounts(PathBuf),
+}
+
+/// What is to be done, and what to tell.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    pub actions: Vec<Action>,
+    pub report: Report,
+}
+
+/// What turns `new` into the merge.
+pub(super) fn decide(base: &Node, mine: &Node, new: &Node) -> Decided {
+    let mut decided = Decided::default();
+    decided.children(Path::new(""), Some(base), Some(mine), Some(new));
+    decided
+}
+
+impl Decided {
+    fn conflict(&mut self, path: &Path, outcome: Outcome) {
+        self.report.conflicts.push(Conflict { path: path.to_owned(), outcome });
+    }
+
+    /// Every name in any of the three directories (what is none has no names).
+    fn children(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
+        let of = |node: Option<&Node>| node.and_then(Node::children).cloned().unwrap_or_default();
+        let (base, mine, new) = (of(base), of(mine), of(new));
+        let names: BTreeSet<_> = base.keys().chain(mine.keys()).chain(new.keys()).collect();
+        for name in names {
+            self.node(&path.join(name), base.get(name), mine.get(name), new.get(name));
+        }
+    }
+
+    fn node(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
+        if is_one_of(path, &OF_SNAPSHOT) || mine == new {
+            return;
+        }
+        if is_carried(path) {
+            if mine.is_some() {
+                self.carry(path);
+            }
+            return;
+        }
+        let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.children().is_some());
+        let dir_or_none = |node: Option<&Node>| node.is_none() || is_dir(node);
+        if dir_or_none(mine) && dir_or_none(new) {
+            return self.directory(path, base, mine, new);
+        }
+        if mine == base {
+            return;
+        }
+        if new == base {
+            return if mine.is_some() { self.carry(path) } else { self.delete(path) };
+        }
+        // Both changed it, and not to the same.
+        match (mine, new) {
+            (Some(Node { kind: Kind::File(_), .. }), Some(Node { kind: Kind::File(_), .. })) => self.file(path, base, mine, new),
+            _ if is_generated(path) => self.conflict(path, Outcome::TookNew),
+            (None, _) => {
+                self.delete(path);
+                self.conflict(path, Outcome::StaysDeleted);
+            }
+            (Some(_), Some(Node { kind: Kind::File(_), .. })) => {
+                self.actions.push(Action::Pacnew(path.to_owned()));
+                self.carry(path);
+                self.conflict(path, Outcome::Pacnew);
+            }
+            (Some(_), _) => {
+                self.carry(path);
+                self.conflict(path, Outcome::KeptMine);
+            }
+        }
+    }
+
+    fn carry(&mut self, path: &Path) {
+        self.actions.push(Action::Carry(path.to_owned()));
+        self.report.kept.push(path.to_owned());
+    }
+
+    fn delete(&mut self, path: &Path) {
+        self.actions.push(Action::Delete(path.to_owned()));
+        self.report.kept.push(path.to_owned());
+    }
+
+    /// A path that is a directory or nothing for both: what is below it decides whether it is there.
+    fn directory(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
+        match (mine, new) {
+            (Some(mine_node), Some(new_node)) => {
+                self.meta(path, base.map(|node| &node.meta), &mine_node.meta, &new_node.meta);
+                self.children(path, base, Some(mine_node), Some(new_node));
+            }
+            // The packages have none. What the device changed or added below is kept, in its directory.
+            (Some(mine_node), None) => {
+                if Some(mine_node) == base {
+                    return;
+                }
+                let before = self.actions.len();
+                self.children(path, base, Some(mine_node), None);
+                let touched = base.is_none_or(|base| base.children().is_none() || base.meta != mine_node.meta);
+                if self.actions.len() > before || touched {
+                    self.actions.insert(before, Action::CarryDir(path.to_owned()));
+                    self.report.kept.push(path.to_owned());
+                }
+            }
+            // The device has none. Deleted there, it comes back only for what packages have added below it since.
+            (None, Some(new_node)) if base.is_some_and(|base| base.children().is_some()) => {
+                if survives(base, new_node) { self.children(path, base, None, Some(new_node)) } else { self.delete(path) }
+            }
+            // New with the packages.
+            (None, Some(_)) => {}
+            (None, None) => {}
+        }
+    }
+
+    /// Two files that differ, both changed: content and the rest are judged apart.
+    fn file(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
+        let (Some(mine), Some(new)) = (mine, new) else { return };
+        let content = |node: &Node| match node.kind {
+            Kind::File(digest) => Some(digest),
+            _ => None,
+        };
+        let before = base.and_then(content);
+        let (ours, theirs) = (content(mine), content(new));
+        if is_one_of(path, &ACCOUNTS) {
+            self.actions.push(Action::Accounts(path.to_owned()));
+            self.report.kept.push(path.to_owned());
+        } else if ours != theirs && ours != before {
+            if theirs == before {
+                self.actions.push(Action::Content(path.to_owned()));
+                self.report.kept.push(path.to_owned());
+            } else if is_generated(path) {
+                return self.conflict(path, Outcome::TookNew);
+            } else {
+                self.actions.push(Action::Pacnew(path.to_owned()));
+                self.carry(path);
+                self.conflict(path, Outcome::Pacnew);
+            }
+        }
+        self.meta(path, base.map(|node| &node.meta), &mine.meta, &new.meta);
+    }
+
+    /// Owner, group, mode and each attribute: whoever changed it wins, the device where both did.
+    fn meta(&mut self, path: &Path, base: Option<&Meta>, mine: &Meta, new: &Meta) {
+        fn pick<T: PartialEq + Clone>(base: Option<&T>, mine: &T, new: &T) -> T {
+            if base == Some(mine) { new.clone() } else { mine.clone() }
+        }
+        let attribute_names: BTreeSet<_> = mine.attributes.keys().chain(new.attributes.keys()).collect();
+        let attributes = attribute_names
+            .into_iter()
+            .filter_map(|name| {
+                let before = base.map(|meta| meta.attributes.get(name).cloned());
+                let value = pick(before.as_ref(), &mine.attributes.get(name).cloned(), &new.attributes.get(name).cloned());
+                value.map(|value| (name.clone(), value))
+            })
+            .collect();
+        let merged = Meta {
+            mode: pick(base.map(|m| &m.mode), &mine.mode, &new.mode),
+            uid: pick(base.map(|m| &m.uid), &mine.uid, &new.uid),
+            gid: pick(base.map(|m| &m.gid), &mine.gid, &new.gid),
+            attributes,
+        };
+        // What was carried or rewritten has to be given its metadata in any case.
+        let rewritten = matches!(
+            self.actions.last(),
+            Some(Action::Content(last) | Action::Carry(last) | Action::Accounts(last)) if last == path
+        );
+        if merged != *new || rewritten {
+            self.actions.push(Action::Meta(path.to_owned(), merged));
+        }
+    }
+}
+
+/// Whether anything below `new` is not just what `base` had, so that a deleted directory has to come back for it.
+fn survives(base: Option<&Node>, new: &Node) -> bool {
+    let before = base.and_then(Node::children);
+    new.children().into_iter().flatten().any(|(name, node)| match before.and_then(|before| before.get(name)) {
+        None => true,
+        Some(old) if old.children().is_some() && node.children().is_some() => survives(Some(old), node),
+        Some(_) => false,
+    })
+}
+
+fn is_one_of(path: &Path, names: &[&str]) -> bool {
+    names.iter().any(|name| path == Path::new(name))
+}
+
+fn is_carried(path: &Path) -> bool {
+    is_one_of(path, &CARRIED) || CARRIED_BEGINNINGS.iter().any(|start| path.to_string_lossy().starts_with(start))
+}
+
+fn is_generated(path: &Path) -> bool {
+    is_one_of(path, &GENERATED) || GENERATED_DIRS.iter().any(|dir| path.starts_with(dir))
+}
