@@ -1,13 +1,14 @@
 //! The driver: events in, state to disk, effects out. It decides nothing.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ast::store::Store;
 use ast::sys::lock::Wait;
 use ast::updates::{Ended, Event, Request};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::hands::{After, Hands};
 use crate::memory::Memory;
 use crate::voice::{Message, Voice};
@@ -24,6 +25,24 @@ pub fn settle(sysroot: &Path, voice: &Voice) -> Result<(), Error> {
     })
 }
 
+/// One cycle as the unit's process; status 0 unless the world failed.
+pub fn start(sysroot: &Path, request: Request, voice: &Voice) -> ExitCode {
+    voice.ready();
+    match run(sysroot, request, voice) {
+        Ok(ended) => {
+            voice.status(&ended.text);
+            voice.say(if ended.attention { Message::Attention } else { Message::Ended }, &ended.text);
+            if ended.attention { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            let text = chain(&error);
+            voice.status(&text);
+            voice.say(Message::Attention, &text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// One cycle from its beginning to its end. The state is on disk before each effect.
 ///
 /// If interrupted: the next cycle finds out what was done and goes on.
@@ -33,7 +52,7 @@ pub fn run(sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Err
     let mut memory = Memory::open(store.layout(), Wait::No)?;
     let locked = store.lock(Wait::Up(LOCK_PATIENCE))?;
     for problem in &locked.repaired().problems {
-        voice.say(Message::Attention, &format!("repair: {}", crate::error::chain(problem)));
+        voice.say(Message::Attention, &format!("repair: {}", chain(problem)));
     }
     let facts = crate::facts::gather(&locked, memory.updates(), request)?;
     drop(locked);

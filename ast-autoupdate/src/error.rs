@@ -31,6 +31,15 @@ pub enum Error {
     /// A file of `/var` could not be copied.
     #[error("cannot complete /var")]
     Copy(#[source] ast::exec::ExecError),
+    /// A working copy.
+    #[error(transparent)]
+    Work(#[from] ast::work::WorkError),
+    /// pacman.
+    #[error(transparent)]
+    Pacman(#[from] ast::pacman::PacmanError),
+    /// A bug: an effect came without what it works on.
+    #[error("a step came out of its order; the next cycle begins anew")]
+    Lost,
     /// The clock of the kernel.
     #[error("the kernel does not tell the time since boot")]
     Clock(#[source] std::io::Error),

@@ -3,12 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ast::boot::stage::Stage;
+use ast::config::autoupdate;
 use ast::deploy::record;
 use ast::id::{DeployId, SetId};
 use ast::layout::STAGE;
 use ast::store::{Locked, Store};
 use ast::sys::file;
-use ast::updates::{Facts, Prepared, Request, Updates};
+use ast::updates::{Candidate, Changes, Facts, Prepared, Request, Updates};
 
 use crate::error::Error;
 
@@ -29,16 +30,22 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
         trial: block.trial,
         arm: block.arm,
         trial_set: block.trial.and_then(|t| set_of(store, t.deployment)),
-        trial_changes: None,
+        trial_changes: trial_changes(store, good_set, block.trial.and_then(|t| set_of(store, t.deployment))),
         stage: Stage::parse(&String::from_utf8_lossy(&stage)),
         parent: parent(store, block.good, good_set)?,
         ours: updates.own_snapshots().iter().filter_map(|p| own(store, p)).collect(),
-        paused: updates.paused(),
+        paused: updates.paused() || !autoupdate::load(store.sysroot()).0.enabled,
     })
 }
 
 fn set_of(store: &Store, d: DeployId) -> Option<SetId> {
     record::load(store.layout(), d).ok().map(|r| r.set)
+}
+
+/// What the trial changes, if an update made it: what is blocked when the memory is lost.
+fn trial_changes(store: &Store, good: Option<SetId>, trial: Option<SetId>) -> Option<Changes> {
+    let ours = store.tree().ok()?.get(trial?.snapshot).ok()?.description.starts_with(Candidate::MARK);
+    if ours { crate::update::difference(store.layout(), good?, trial?) } else { None }
 }
 
 /// What an update is cloned from: the default's snapshot as its owner has it by now; what was deployed, if that snapshot is gone.

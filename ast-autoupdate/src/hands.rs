@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use ast::deploy;
-use ast::store::{Store, StoreError};
+use ast::id::{ArmId, DeployId};
+use ast::store::{Locked, Need, Store, StoreError};
 use ast::sys::lock::Wait;
-use ast::updates::{Effect, Ended, Event, Prepared, Updates};
+use ast::updates::{Effect, Ended, Event, Prepared, State, Updates};
 
+use crate::baseline;
 use crate::cycle::LOCK_PATIENCE;
-use crate::error::chain;
+use crate::error::{Error, chain};
 use crate::facts;
+use crate::update::Work;
 use crate::voice::{Message, Voice};
+use crate::wait;
 
 /// What comes after an effect.
 #[derive(Debug)]
@@ -28,16 +32,21 @@ pub enum After {
 pub struct Hands<'a> {
     sysroot: PathBuf,
     voice: &'a Voice,
+    work: Work,
 }
 
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(sysroot: &Path, voice: &'a Voice) -> Self {
-        Self { sysroot: sysroot.to_owned(), voice }
+        Self { sysroot: sysroot.to_owned(), voice, work: Work::Nothing }
     }
 
     /// The effect is done, or the event says that it went wrong.
     pub fn perform(&mut self, effect: Effect, updates: &Updates) -> After {
+        if let Some(text) = caption(&effect, updates) {
+            self.voice.status(&text);
+            self.voice.say(Message::Step, &text);
+        }
         let done = match effect {
             Effect::End(ended) => return After::End(ended),
             Effect::Discard(prepared) => {
@@ -46,35 +55,123 @@ impl<'a> Hands<'a> {
                 }
                 return After::Nothing;
             }
+            Effect::Reboot => match crate::reboot::restart() {
+                Ok(()) => {
+                    self.voice.say(Message::Restart, "restarting into the update");
+                    return After::End(Ended { text: "restarting into the update".to_owned(), attention: false });
+                }
+                Err(error) => Ok(Event::WentWrong(chain(&error))),
+            },
+            Effect::AskReboot => wait::for_reboot(&self.sysroot, updates, self.voice),
             Effect::Promote { .. } => crate::gate::promote(&self.sysroot, &crate::gate::read_booted(&self.sysroot))
-                .map(|done| if done { Event::Promoted } else { Event::Superseded }),
-            Effect::ClearTrial { d, arm } => self.clear_trial(d, arm, updates),
-            _ => Ok(Event::WentWrong("updates land next".to_owned())),
+                .map(|done| if done { Event::Promoted } else { Event::Superseded })
+                .map_err(Error::from),
+            Effect::ClearTrial { d, arm } => self.clear_trial(d, arm, updates).map_err(Error::from),
+            effect => self.work(effect, updates),
         };
         After::Event(done.unwrap_or_else(|error| Event::WentWrong(chain(&error))))
+    }
+
+    /// The steps that make an update; each takes up what the one before left in `self.work`.
+    fn work(&mut self, effect: Effect, updates: &Updates) -> Result<Event, Error> {
+        let work = std::mem::replace(&mut self.work, Work::Nothing);
+        let (work, event) = match (effect, work) {
+            (Effect::Check(set), _) => (Work::Nothing, Event::Checked(crate::update::check(&self.open()?, set, self.voice)?)),
+            (Effect::Upgrade(set), _) => {
+                let store = self.lock()?;
+                store.has_space()?;
+                crate::update::upgrade(store.layout(), set, self.voice)?
+            }
+            (Effect::Verify, Work::Upgraded(copy)) => crate::update::verify(copy)?,
+            (Effect::PlanSeal, Work::Whole(ready)) => {
+                let Some(update) = updates.state.update() else { return Err(Error::Lost) };
+                crate::update::plan_seal(self.lock()?, ready, update)?
+            }
+            (Effect::PlanDeploy(set), _) => {
+                let store = self.lock()?;
+                self.see_baseline(&store);
+                crate::update::plan_deploy(store, set)?
+            }
+            (Effect::CommitSeal, Work::Planned { mut store, plan, ready }) => {
+                let State::Sealing { snapshot, .. } = updates.state else { return Err(Error::Lost) };
+                self.finish(&mut store, plan)?;
+                drop(ready);
+                (Work::Nothing, Event::Sealed(store.set_of(snapshot)?))
+            }
+            (Effect::CommitDeploy, Work::Planned { mut store, plan, .. }) => {
+                let text = plan.what.clone();
+                self.finish(&mut store, plan)?;
+                self.voice.say(Message::Armed, &text);
+                (Work::Nothing, Event::Armed)
+            }
+            _ => return Err(Error::Lost),
+        };
+        self.work = work;
+        Ok(event)
+    }
+
+    fn finish(&self, store: &mut Locked, plan: ast::plan::Plan) -> Result<(), StoreError> {
+        for error in store.run(plan)?.unfinished {
+            self.voice.say(Message::Warning, &format!("left for the next repair: {}", chain(&error)));
+        }
+        Ok(())
+    }
+
+    /// What fails now on the good deployment is nothing that its successor is to blame for.
+    fn see_baseline(&self, store: &Locked) {
+        let good = store.boot_block().ok().map(|b| b.good);
+        let Some(d) = store.booted().and_then(|b| b.d).filter(|d| Some(*d) == good) else { return };
+        let seen = ast::health::failed_units().map_err(Error::from).and_then(|failed| baseline::see(store.layout(), d, &failed));
+        if let Err(error) = seen {
+            self.voice.say(Message::Warning, &chain(&error));
+        }
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::open(&self.sysroot)
+    }
+
+    fn lock(&self) -> Result<Locked, StoreError> {
+        self.open()?.lock(Wait::Up(LOCK_PATIENCE))
     }
 
     /// The snapshot is gone, if it is still ours.
     ///
     /// Refuses: one that has children by now, and whatever the store protects.
     fn discard(&self, prepared: &Prepared) -> Result<(), StoreError> {
-        let mut store = Store::open(&self.sysroot)?.lock(Wait::Up(LOCK_PATIENCE))?;
+        let mut store = self.lock()?;
         if facts::own(&store, prepared).is_none() {
             return Ok(());
         }
         let (plan, gone) = store.plan_del(prepared.snapshot)?;
         if gone.len() > 1 {
-            return Err(StoreError::Needed { id: prepared.snapshot, need: ast::store::Need::Pinned });
+            // Somebody built on it.
+            return Err(StoreError::Needed { id: prepared.snapshot, need: Need::Pinned });
         }
         store.run(plan).map(drop)
     }
 
-    fn clear_trial(&self, d: ast::id::DeployId, arm: ast::id::ArmId, updates: &Updates) -> Result<Event, StoreError> {
-        let mut store = Store::open(&self.sysroot)?.lock(Wait::Up(LOCK_PATIENCE))?;
+    fn clear_trial(&self, d: DeployId, arm: ArmId, updates: &Updates) -> Result<Event, StoreError> {
+        let mut store = self.lock()?;
         let reason = updates.degraded.clone().unwrap_or_else(|| "one start was asked for".to_owned());
         match deploy::plan_fail_trial(&store, d, arm, &reason)? {
             Some(plan) => store.run(plan).map(|_| Event::TrialCleared),
             None => Ok(Event::Superseded),
         }
     }
+}
+
+/// What the status line says while the effect is done.
+fn caption(effect: &Effect, updates: &Updates) -> Option<String> {
+    let update = || updates.state.update().map(|u| u.changes.summary()).unwrap_or_default();
+    Some(match effect {
+        Effect::Check(set) => format!("looking for updates of snapshot {}", set.snapshot),
+        Effect::Upgrade(_) => format!("upgrading a copy: {}", update()),
+        Effect::Verify => "looking whether the copy is whole".to_owned(),
+        Effect::PlanSeal => "sealing the copy".to_owned(),
+        Effect::PlanDeploy(set) => format!("deploying snapshot {}", set.snapshot),
+        Effect::ClearTrial { d, .. } => format!("deployment {d} is not tried again"),
+        Effect::Promote { d, .. } => format!("deployment {d} becomes the default"),
+        _ => return None,
+    })
 }

@@ -13,13 +13,17 @@ mod gate;
 mod hands;
 mod memory;
 mod reboot;
+mod status;
 mod strays;
+mod update;
 mod var;
 mod voice;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ast::updates::Request;
 use clap::{Parser, Subcommand};
 
 /// Updates an unattended machine.
@@ -37,6 +41,12 @@ struct Args {
 enum Verb {
     /// Marks this start, and completes /var at the first start of a deployment.
     FirstBoot,
+    /// Makes one cycle: check, upgrade, try.
+    Run {
+        /// Now, whatever pauses and waits say.
+        #[arg(long)]
+        now: bool,
+    },
     /// Judges this start; a trial that is well becomes the default.
     Health,
 }
@@ -44,7 +54,9 @@ enum Verb {
 fn main() -> ExitCode {
     let args = Args::parse();
     let voice = voice::Voice::new();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).with_target(false).init();
     match args.verb {
+        Verb::Run { now } => cycle::start(&args.sysroot, if now { Request::Person } else { Request::Timer }, &voice),
         Verb::FirstBoot => first::start(&args.sysroot, &voice),
         Verb::Health => gate::start(&args.sysroot, &voice),
     }

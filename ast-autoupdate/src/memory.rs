@@ -61,6 +61,7 @@ impl Memory {
         next.clock.tick(&boot_id, uptime);
         updates::save(&self.layout, &next)?;
         self.updates = next;
+        crate::status::publish(&self.updates);
         ast::store::stop_point(&format!("updates: {}", self.updates.state.name()));
         Ok(effects)
     }

@@ -1,8 +1,8 @@
 //! What people see: the unit's status line, the journal with message ids, and proof of life for the watchdog (U10).
 
-use std::cell::Cell;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -65,14 +65,14 @@ impl Message {
 #[derive(Debug)]
 pub struct Voice {
     journal: Option<UnixDatagram>,
-    pinged: Cell<Option<Instant>>,
+    pinged: Mutex<Option<Instant>>,
 }
 
 impl Voice {
     /// The journal if it listens, the error output otherwise.
     pub fn new() -> Self {
         let journal = UnixDatagram::unbound().and_then(|socket| socket.connect(JOURNAL).map(|()| socket)).ok();
-        Self { journal, pinged: Cell::new(None) }
+        Self { journal, pinged: Mutex::new(None) }
     }
 
     /// The journal has `text`.
@@ -97,8 +97,9 @@ impl Voice {
 
     /// Something moved.
     pub fn alive(&self) {
-        if self.pinged.get().is_none_or(|last| last.elapsed() >= PING_EVERY) {
-            self.pinged.set(Some(Instant::now()));
+        let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinged.is_none_or(|last| last.elapsed() >= PING_EVERY) {
+            *pinged = Some(Instant::now());
             notify(&[NotifyState::Watchdog]);
         }
     }

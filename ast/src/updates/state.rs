@@ -16,12 +16,15 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// With what the description of every snapshot begins that an update made.
+    pub const MARK: &'static str = "update ";
+
     /// The beginning of the description of the snapshot that holds this update. By it a snapshot is known to be ours: a person who
     /// describes it otherwise has taken it over.
     pub fn mark(&self) -> String {
         /// Characters of the fingerprint that people have to look at.
         const SHOWN: usize = 12;
-        format!("update {}", self.changes.fingerprint().chars().take(SHOWN).collect::<String>())
+        format!("{}{}", Self::MARK, self.changes.fingerprint().chars().take(SHOWN).collect::<String>())
     }
 
     /// The whole description of that snapshot.
