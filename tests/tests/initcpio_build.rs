@@ -1,0 +1,133 @@
+//! The mkinitcpio hook, built by the stand-in of `tests/mkinitcpio` in a private mount namespace (root).
+#![allow(clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const RELEASE: &str = "6.1.0-lab";
+/// Modules of a pretended kernel: `name` or `name: needs`.
+const MODULES: [&str; 8] =
+    ["btrfs: kernel/xor.ko kernel/libcrc32c.ko", "xor:", "libcrc32c:", "crc32c_generic:", "overlay:", "i6300esb:", "vfat: kernel/fat.ko", "fat:"];
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("project")
+}
+
+/// A directory with what a build needs beside this machine's own programs.
+fn workshop() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("dir");
+    let modules = dir.path().join("lib/modules").join(RELEASE);
+    std::fs::create_dir_all(modules.join("kernel")).expect("modules");
+    let mut list = String::new();
+    for module in MODULES {
+        let (name, needs) = module.split_once(':').expect("a colon");
+        std::fs::write(modules.join(format!("kernel/{name}.ko")), name).expect("module");
+        list += &format!("kernel/{name}.ko:{needs}\n");
+    }
+    std::fs::write(modules.join("modules.dep"), list).expect("list");
+    std::fs::write(modules.join("modules.alias"), "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\nalias fs-ext4 ext4\n").expect("aliases");
+    std::fs::write(modules.join("modules.symbols"), "").expect("symbols");
+    std::fs::write(modules.join("modules.softdep"), "softdep btrfs pre: crypto-crc32c\n").expect("soft needs");
+    std::fs::create_dir(dir.path().join("install")).expect("dir");
+    dir
+}
+
+/// Builds `image` with this mkinitcpio.conf, with or without our program on the machine, and the drop-in if `drop_in`.
+fn build(dir: &Path, conf: &str, program: bool, drop_in: bool) -> Output {
+    std::fs::write(dir.join("mkinitcpio.conf"), conf).expect("conf");
+    let p = project();
+    let script = format!(
+        "cd {dir}; rm -rf upper work usr; mkdir -p upper work usr mkinitcpio.conf.d; rm -f mkinitcpio.conf.d/* image
+         mount -t tmpfs layers usr; mkdir usr/upper usr/work; mount -t overlay o -o lowerdir=/usr/lib,upperdir=usr/upper,workdir=usr/work /usr/lib
+         mkdir -p /usr/lib/ast; rm -f /usr/lib/ast/ast-initcpio; {program}; {drop_in}
+         export MKINITCPIO_LIBRARY={p}/tests/mkinitcpio/usr/lib/initcpio MKINITCPIO_CONF={dir}/mkinitcpio.conf MKINITCPIO_HOOKS={p}/mkinitcpio/hooks
+         export MKINITCPIO_INSTALL={p}/tests/mkinitcpio/usr/lib/initcpio/install:{p}/mkinitcpio/install:{dir}/install
+         exec {p}/tests/mkinitcpio/usr/bin/mkinitcpio -r {dir} -k {RELEASE} -g {dir}/image",
+        dir = dir.display(),
+        p = p.display(),
+        program = if program { "cp /bin/true /usr/lib/ast/ast-initcpio" } else { "true" },
+        drop_in = if drop_in { format!("cp {}/mkinitcpio/ast.conf mkinitcpio.conf.d/", p.display()) } else { "true".into() },
+    );
+    Command::new("unshare").args(["-m", "--propagation", "private", "bash", "-ec", &script]).output().expect("unshare")
+}
+
+fn unpack(dir: &Path, what: &str) -> String {
+    let line = format!("zstd -dc {0}/image | cpio {what}", dir.display());
+    String::from_utf8_lossy(&Command::new("sh").args(["-c", &line]).output().expect("cpio").stdout).into_owned()
+}
+
+fn told(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+#[test]
+fn the_image_has_our_program_and_what_it_mounts_with() {
+    let dir = workshop();
+    // A list that is a string, with what is not wanted and ours in the wrong place: the drop-in mends it.
+    let out = build(dir.path(), "MODULES=(btrfs)\nHOOKS=\"base ast block fsck\"\n", true, true);
+    assert!(out.status.success(), "{}", told(&out));
+    let names = unpack(dir.path(), "-t --quiet");
+    let module = |name: &str| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko");
+    let wanted = ["btrfs", "xor", "libcrc32c", "crc32c_generic", "overlay", "vfat", "fat", "i6300esb"].map(module);
+    for want in wanted.iter().map(String::as_str).chain(["usr/lib/ast/ast-initcpio", "hooks/ast", "init", "usr/bin/modprobe"]) {
+        assert!(names.lines().any(|name| name == want), "{want} is not in:\n{names}");
+    }
+    assert!(names.contains("/libc.so.6"), "the program's libraries are not in:\n{names}");
+    let config = unpack(dir.path(), "-i --quiet --to-stdout config");
+    assert_eq!(config, "MODULES=\"btrfs \"\nEARLYHOOKS=\"\"\nHOOKS=\"ast\"\nLATEHOOKS=\"\"\nCLEANUPHOOKS=\"\"\nEMERGENCYHOOKS=\"ast \"\n");
+    let aliases = unpack(dir.path(), "-i --quiet --to-stdout 'usr/lib/modules/*/modules.alias'");
+    assert_eq!(aliases, "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\n");
+}
+
+#[test]
+fn a_build_that_could_not_boot_fails() {
+    let dir = workshop();
+    // The systemd hook is known by the functions it brings.
+    std::fs::write(dir.path().join("install/systemd"), "add_systemd_unit() { :; }\nbuild() { :; }\n").expect("hook");
+    for (hooks, program, complaint) in [
+        ("base ast", true, ""),
+        ("base ast", false, "ast-initcpio is missing"),
+        ("base ast systemd", true, "'ast' must come after 'systemd'"),
+        ("base systemd ast", true, "images with the 'systemd' hook are not served yet"),
+    ] {
+        let out = build(dir.path(), &format!("HOOKS=({hooks})"), program, false);
+        assert_eq!(out.status.success(), complaint.is_empty(), "{hooks}: {}", told(&out));
+        assert!(told(&out).contains(complaint), "{hooks}: {}", told(&out));
+    }
+}
+
+#[test]
+fn the_drop_in_puts_ours_last_whatever_the_list_is() {
+    let conf = project().join("mkinitcpio/ast.conf");
+    for (before, after) in [
+        ("HOOKS=(base udev block filesystems fsck)", "base udev block filesystems ast"),
+        ("HOOKS='base udev block'", "base udev block ast"),
+        ("HOOKS=(base systemd autodetect sd-vconsole block fsck)", "base udev autodetect keymap block ast"),
+        ("HOOKS=(base ast block)", "base block ast"),
+        ("HOOKS=()", "ast"),
+    ] {
+        // mkinitcpio sources it more than once.
+        let line = format!("{before}; . {0}; . {0}; echo \"${{HOOKS[*]}}\"", conf.display());
+        let out = Command::new("bash").args(["-ec", &line]).output().expect("bash");
+        assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), after, "{before}");
+    }
+}
+
+#[test]
+fn only_a_failing_add_function_fails_a_build_and_the_image_is_replaced_anyway() {
+    let dir = workshop();
+    let install = |text: &str| std::fs::write(dir.path().join("install/own"), text).expect("hook");
+    for (text, good) in [
+        ("build() { ls /nothere; false; }", true),
+        ("build() { add_module nothere; }", false),
+        ("build() { add_module nothere?; }", true),
+        ("build() { add_file /nothere; }", false),
+        ("build() { add_binary nothere-program; }", false),
+        ("nothing() { :; }", false),
+    ] {
+        install(text);
+        let out = build(dir.path(), "HOOKS=(base own)", false, false);
+        assert_eq!(out.status.success(), good, "{text}: {}", told(&out));
+        assert!(unpack(dir.path(), "-t --quiet").contains("init_functions"), "{text}: no image");
+    }
+}
