@@ -12,7 +12,7 @@ const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef\n";
 /// Stands for a host key: a file of the machine's own that no package knows. Nothing reads it.
 const HOST_KEY: (&str, &str) = ("etc/ssh/ssh_host_ed25519_key", "not a key, but as dear as one\n");
 /// At once, without waiting for a window or users.
-const UPDATES: &str = "[updates]\nenabled = true\nwindow = []\nreboot = \"immediate\"\n";
+const UPDATES: &str = "reboot = \"immediately\"\nignore_users = [\"root\"]\n";
 
 /// The lab's own settings are in the new root.
 pub fn settle(staging: &Staging) -> Result<(), Box<dyn Error + Send + Sync>> {
