@@ -108,7 +108,11 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Lock { update } => {
             let recipes = Recipes::load()?;
-            if update { Pool::update(&cache, &recipes)? } else { Pool::open(&cache, &recipes)? };
+            if update {
+                Pool::update(&cache, &recipes)?
+            } else {
+                Pool::open(&cache, &recipes)?
+            };
         }
         Command::Image { columns, state } => {
             let columns = if columns.is_empty() { Column::ALL.to_vec() } else { columns };

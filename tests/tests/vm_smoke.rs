@@ -2,8 +2,11 @@
 #![allow(clippy::disallowed_methods, reason = "throw-away files")]
 mod common;
 
+use ast_tests::cut::{Strategy, WriteLog, replay};
 use ast_tests::vm::{
-    Disk, Firmware, Key, Offline, Vm, VmConfig, VmError, efi_vars,
+    Disk, Firmware, Key, Offline, Vm, VmConfig, VmError,
+    disk::copy,
+    efi_vars,
     offline::{Damage, Scheme},
     overlay,
 };
@@ -17,8 +20,10 @@ const SOON: Duration = Duration::from_secs(20);
 fn commands_in_the_guest() {
     let tiny = common::tiny();
     let dir = tempfile::tempdir().unwrap();
-    let disk = overlay(&tiny.join("disk.img"), dir.path()).unwrap();
-    let mut config = VmConfig::new("commands_in_the_guest").disk(Disk::qcow2(&disk));
+    let mut disk = Disk::raw(copy(&tiny.join("disk.img"), dir.path()).unwrap());
+    disk.write_log = Some(dir.path().join("log"));
+    let image = disk.path.clone();
+    let mut config = VmConfig::new("commands_in_the_guest").disk(disk);
     config.kernel = Some(common::kernel(&tiny));
     config.mem_mb = 256;
     let mut vm = Vm::start(config).unwrap();
@@ -42,7 +47,21 @@ fn commands_in_the_guest() {
     assert!(matches!(error, Err(VmError::Timeout { .. })), "{error:?}");
     vm.forgive();
     assert_eq!(vm.sh("echo alive").unwrap(), "alive\n");
+
+    // The writes of a machine can be replayed too.
+    vm.sh("echo one > /mnt/data/file; sync; echo two > /mnt/data/file").unwrap();
     vm.quit().unwrap();
+    let offline = Offline::open(&image).unwrap();
+    let place = offline.partition(2).unwrap();
+    offline.close().unwrap();
+    let log = WriteLog::read(&dir.path().join("log"), &tiny.join("disk.img"), (place.start, place.len)).unwrap();
+    log.verify(&image).unwrap();
+    let report = replay(&log, Strategy::EveryFlush, |state| {
+        let root = state.mount("").map_err(|e| e.to_string())?;
+        Ok(std::fs::read_to_string(root.join("data/file")).unwrap_or_else(|_| "none".into()))
+    });
+    let report = report.unwrap();
+    assert!(report.is_clean() && report.outcomes.keys().eq(["none", "one\n"]), "{report}");
 }
 
 /// A machine keeps its disk over a power cut, shows damage done to it, and is found by its boot menu.

@@ -1,10 +1,10 @@
 //! The recorded writes, in the format of Linux's dm-log-writes
 //! (<https://docs.kernel.org/admin-guide/device-mapper/log-writes.html>) as the emulator's `blklogwrites` driver writes it.
-use super::CutError;
-use crate::vm::error::at;
+use super::{CutError, record::sparse_copy};
+use crate::vm::{error::at, scratch::scratch_in_memory};
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -16,6 +16,11 @@ const DISCARD: u64 = 4;
 const KNOWN: u64 = FLUSH | FUA | DISCARD;
 /// Bytes of an entry's header that mean something; it fills a sector of the log.
 const HEADER: usize = 32;
+
+/// Bytes of the file that holds a log, made before it is used; it is sparse.
+pub const LOG_SPACE: u64 = 16 << 30;
+/// Bytes compared at once.
+const PIECE: usize = 1 << 20;
 
 /// One request to the disk, in the order they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +72,19 @@ impl WriteLog {
     /// Bytes written.
     pub fn bytes(&self) -> u64 {
         self.entries.iter().filter(|entry| !entry.discard).map(|entry| entry.len).sum()
+    }
+
+    /// All writes together make `live`, a raw image of the disk as it was left; if not, the log is not to be trusted.
+    pub fn verify(&self, live: &Path) -> Result<(), CutError> {
+        let dir = scratch_in_memory("whole")?;
+        let whole = dir.path().join("whole.img");
+        sparse_copy(&self.base, &whole)?;
+        let disk = at(&whole, File::options().write(true).open(&whole))?;
+        self.entries.iter().try_for_each(|entry| self.apply(&disk, entry, 0, entry.len))?;
+        match first_difference(&whole, live)? {
+            Some(offset) => Err(CutError::Unfaithful { entries: self.entries.len(), offset }),
+            None => Ok(()),
+        }
     }
 
     /// Applies the bytes `from..to` (relative to the entry) of an entry to a disk.
@@ -128,6 +146,24 @@ impl Tail {
             entries.push(Entry { offset: start * self.sector, len, flush: flags & FLUSH != 0, fua: flags & FUA != 0, discard, data });
             self.next = if discard { data } else { data + len };
         }
+    }
+}
+
+fn first_difference(one: &Path, other: &Path) -> Result<Option<u64>, CutError> {
+    let (mut a, b) = (at(one, File::open(one))?, at(other, File::open(other))?);
+    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut offset = 0;
+    loop {
+        let n = at(one, a.read(&mut left))?;
+        if n == 0 {
+            return Ok(None);
+        }
+        at(other, b.read_exact_at(&mut right[..n], offset))?;
+        if left[..n] != right[..n] {
+            let within = left.iter().zip(&right).position(|(x, y)| x != y).unwrap_or(0);
+            return Ok(Some(offset + within as u64));
+        }
+        offset += n as u64;
     }
 }
 

@@ -32,7 +32,7 @@ mod seed;
 mod strategy;
 
 pub use grub::{GrubError, grub_view};
-pub use log::{Entry, WriteLog};
+pub use log::{Entry, LOG_SPACE, WriteLog};
 pub use record::{Recording, new_btrfs};
 pub use replay::{State, replay};
 pub use report::{Report, Violation};

@@ -1,7 +1,7 @@
 //! Recording: a file system on a disk whose writes all pass a log.
 use super::{
     CutError,
-    log::{Tail, WriteLog},
+    log::{LOG_SPACE, Tail, WriteLog},
 };
 use crate::vm::{
     Offline, VmError, disk,
@@ -12,15 +12,8 @@ use crate::vm::{
 };
 use std::{
     fs::File,
-    io::Read,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
-
-/// Bytes of the file that holds the log; it is sparse.
-const LOG_SPACE: u64 = 16 << 30;
-/// Compared at once.
-const PIECE: usize = 1 << 20;
 
 /// A copy of a disk image in memory whose file system can be mounted and changed while every write is recorded.
 #[derive(Debug)]
@@ -108,16 +101,8 @@ impl Recording {
         self.export.stop()?;
         let mut log = WriteLog::read(&self.log, &self.base, self.place)?;
         log.marks = self.marks;
-        let whole = self.dir.path().join("whole.img");
-        sparse_copy(&self.base, &whole)?;
-        let disk = at(&whole, File::options().write(true).open(&whole))?;
-        log.entries.iter().try_for_each(|entry| log.apply(&disk, entry, 0, entry.len))?;
-        if let Some(offset) = first_difference(&whole, &self.live)? {
-            return Err(CutError::Unfaithful { entries: log.entries.len(), offset });
-        }
-        for image in [whole, self.live] {
-            at(&image, std::fs::remove_file(&image))?;
-        }
+        log.verify(&self.live)?;
+        at(&self.live, std::fs::remove_file(&self.live))?;
         log.dir = Some(self.dir);
         Ok(log)
     }
@@ -126,24 +111,6 @@ impl Recording {
 pub(super) fn sparse_copy(from: &Path, to: &Path) -> Result<(), CutError> {
     tool("cp", &["--sparse=always".as_ref(), "--reflink=auto".as_ref(), "--".as_ref(), from.as_os_str(), to.as_os_str()])?;
     Ok(())
-}
-
-fn first_difference(one: &Path, other: &Path) -> Result<Option<u64>, CutError> {
-    let (mut a, b) = (at(one, File::open(one))?, at(other, File::open(other))?);
-    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
-    let mut offset = 0;
-    loop {
-        let n = at(one, a.read(&mut left))?;
-        if n == 0 {
-            return Ok(None);
-        }
-        at(other, b.read_exact_at(&mut right[..n], offset))?;
-        if left[..n] != right[..n] {
-            let within = left.iter().zip(&right).position(|(x, y)| x != y).unwrap_or(0);
-            return Ok(Some(offset + within as u64));
-        }
-        offset += n as u64;
-    }
 }
 
 /// A new raw image of `size` bytes with an empty btrfs, changed by `fill` before anything is recorded.

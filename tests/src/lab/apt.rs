@@ -237,7 +237,10 @@ mod tests {
         );
         assert!(stanzas(security).filter_map(|s| stanza(&s, Suite::Sid)).next().is_none());
         assert!(stanza("Types: deb\nURIs: http://x\nSuites: nodistro\nComponents: main", Suite::Sid).is_none());
-        assert_eq!(one_line("deb [arch=amd64] http://m/debian stable main", Suite::Sid).unwrap(), "deb [arch=amd64] http://m/debian sid main\n");
+        assert_eq!(
+            one_line("deb [arch=amd64] http://m/debian stable main", Suite::Sid).unwrap(),
+            "deb [arch=amd64] http://m/debian sid main\n"
+        );
         assert!(one_line("deb-src http://m/debian stable main", Suite::Sid).is_none());
         assert!(one_line("deb http://m/debian bookworm-backports main", Suite::Trixie).is_none());
     }

@@ -62,7 +62,8 @@ pub fn adopt(cache: &Path, name: &str, key: Key, signer: &Signer, make: impl FnO
 
 fn made_in(dir: &Path, name: &str) -> Result<PathBuf> {
     let mut found = fs::read_dir(dir).at(dir)?.flatten().map(|e| e.path());
-    let is_package = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(name) && n.ends_with(".pkg.tar.zst"));
+    let is_package =
+        |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(name) && n.ends_with(".pkg.tar.zst"));
     found.find(is_package).ok_or_else(|| super::Error::NothingBuilt { what: "makepkg", dir: dir.to_owned() })
 }
 

@@ -109,7 +109,14 @@ impl Pool {
 
 fn each_suite<T: Send>(work: impl Fn(Suite) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = Suite::ALL.map(|suite| scope.spawn({ let work = &work; move || work(suite) })).into();
+        let threads: Vec<_> = Suite::ALL
+            .map(|suite| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(suite)
+                })
+            })
+            .into();
         threads.into_iter().filter_map(|t| t.join().ok()).collect()
     })
 }

@@ -54,8 +54,19 @@ pub enum State {
 impl State {
     /// All of them.
     pub const ALL: [Self; 13] = [
-        Self::V1, Self::V2, Self::V2Plus, Self::V3, Self::V2NoInit, Self::V2NoBinary, Self::V2Panic, Self::V2PanicPlus,
-        Self::V2Hang, Self::V2HungUnit, Self::V2BadCheck, Self::V2HungCheck, Self::V2BadUnit,
+        Self::V1,
+        Self::V2,
+        Self::V2Plus,
+        Self::V3,
+        Self::V2NoInit,
+        Self::V2NoBinary,
+        Self::V2Panic,
+        Self::V2PanicPlus,
+        Self::V2Hang,
+        Self::V2HungUnit,
+        Self::V2BadCheck,
+        Self::V2HungCheck,
+        Self::V2BadUnit,
     ];
 
     /// As on the command line.

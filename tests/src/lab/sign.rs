@@ -1,9 +1,9 @@
 //! A throw-away key that signs every package and database, as long as the cache lives.
 
+use super::Result;
 use super::cache::once;
 use super::error::At as _;
 use super::run::run;
-use super::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,4 +100,3 @@ fn gpg(home: &Path) -> Command {
 pub fn stop_agent(home: &Path) {
     drop(run(Command::new("gpgconf").env("GNUPGHOME", home).args(["--kill", "all"])));
 }
-

@@ -6,8 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// What no machine of the lab reads.
 const DROP: [&str; 10] = [
-    "./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info", "./usr/share/lintian", "./usr/share/bug",
-    "./usr/share/bash-completion", "./usr/share/zsh", "./usr/share/polkit-1", "./usr/share/metainfo",
+    "./usr/share/doc",
+    "./usr/share/man",
+    "./usr/share/locale",
+    "./usr/share/info",
+    "./usr/share/lintian",
+    "./usr/share/bug",
+    "./usr/share/bash-completion",
+    "./usr/share/zsh",
+    "./usr/share/polkit-1",
+    "./usr/share/metainfo",
 ];
 
 /// Everything is where Arch has it: programs in usr/bin, libraries in usr/lib. A link from the one directory to

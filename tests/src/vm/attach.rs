@@ -1,50 +1,85 @@
-//! A person at the guest's console.
-use super::{Vm, VmError};
-use nix::sys::termios::{self, SetArg};
-use std::io::{IsTerminal, Read};
-use std::time::Duration;
+//! A person at the machine's console.
+use super::{Vm, VmError, error::at};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+};
+use std::{
+    io::{self, IsTerminal, Stdin},
+    os::fd::AsFd,
+    time::Duration,
+};
 
-/// Ends the attachment: Ctrl-], as in telnet.
-const END: u8 = 0x1d;
+/// Ctrl-], as telnet has it.
+const LEAVE: u8 = 0x1d;
+/// Milliseconds after which the end of the machine is noticed.
+const LOOK: u16 = 200;
 
 impl Vm {
-    /// The caller's terminal is the machine's console until Ctrl-] is typed or the machine ends.
+    /// What is typed at this terminal goes to the machine and what it says is shown, until Ctrl-] is pressed or the machine ends.
     pub fn attach(&mut self) -> Result<(), VmError> {
-        let stdin = std::io::stdin();
-        let before = stdin.is_terminal().then(|| termios::tcgetattr(&stdin)).and_then(Result::ok);
-        if let Some(mut raw) = before.clone() {
-            termios::cfmakeraw(&mut raw);
-            termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok();
-        }
+        let raw = RawTerminal::enter()?;
         self.console.state().raw_to_stdout = true;
-        let ended = self.relay();
+        let result = self.forward();
         self.console.state().raw_to_stdout = false;
-        if let Some(before) = before {
-            termios::tcsetattr(&stdin, SetArg::TCSANOW, &before).ok();
-        }
-        ended
+        drop(raw);
+        self.skip();
+        result
     }
 
-    fn relay(&mut self) -> Result<(), VmError> {
-        let (typed, keys) = std::sync::mpsc::channel();
-        // The thread may stay behind in its read; the process ends soon after.
-        std::thread::spawn(move || {
-            let mut buffer = [0; 256];
-            while let Ok(n @ 1..) = std::io::stdin().read(&mut buffer) {
-                if typed.send(buffer[..n].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
+    fn forward(&mut self) -> Result<(), VmError> {
+        let input = io::stdin();
+        let mut open = true;
+        let mut bytes = [0; 256];
         while !self.console.state().closed {
-            match keys.recv_timeout(Duration::from_millis(100)) {
-                Ok(bytes) if bytes.contains(&END) => break,
-                Ok(bytes) => self.send(&String::from_utf8_lossy(&bytes))?,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-                // No terminal: just look on.
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(100)),
+            if !open {
+                // Nobody can type: just look on.
+                std::thread::sleep(Duration::from_millis(LOOK.into()));
+                continue;
             }
+            match poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::from(LOOK)) {
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(e) => return at("/dev/stdin", Err(e.into())),
+            }
+            // Not through std's buffer: what waits there is not seen by poll.
+            let n = at("/dev/stdin", nix::unistd::read(&input, &mut bytes).map_err(Into::into))?;
+            let typed = bytes[..n].split(|byte| *byte == LEAVE).next().unwrap_or_default();
+            self.send_bytes(typed)?;
+            if typed.len() < n {
+                break;
+            }
+            open = n > 0;
         }
         Ok(())
+    }
+}
+
+/// The terminal passes every key on; as it was again on drop.
+struct RawTerminal {
+    input: Stdin,
+    before: Option<Termios>,
+}
+
+impl RawTerminal {
+    fn enter() -> Result<RawTerminal, VmError> {
+        let input = io::stdin();
+        if !input.is_terminal() {
+            return Ok(RawTerminal { input, before: None });
+        }
+        let before = at("/dev/stdin", tcgetattr(&input).map_err(Into::into))?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        at("/dev/stdin", tcsetattr(&input, SetArg::TCSANOW, &raw).map_err(Into::into))?;
+        Ok(RawTerminal { input, before: Some(before) })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            tcsetattr(&self.input, SetArg::TCSANOW, before).ok();
+        }
     }
 }

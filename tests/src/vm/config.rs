@@ -51,17 +51,23 @@ pub struct Disk {
     pub read_only: bool,
     /// The emulator's cache mode; `unsafe` (the default) never waits for the host's disk, and a killed emulator still loses nothing.
     pub cache: &'static str,
+    /// Every write and flush of the guest is recorded in this file (see [`crate::cut::WriteLog::read`]), which is made anew. Such a disk cannot `savevm`.
+    pub write_log: Option<PathBuf>,
 }
 
 impl Disk {
+    fn new(path: PathBuf, format: Format) -> Disk {
+        Disk { path, format, read_only: false, cache: "unsafe", write_log: None }
+    }
+
     /// A writable raw image.
     pub fn raw(path: impl Into<PathBuf>) -> Disk {
-        Disk { path: path.into(), format: Format::Raw, read_only: false, cache: "unsafe" }
+        Disk::new(path.into(), Format::Raw)
     }
 
     /// A writable qcow2 image.
     pub fn qcow2(path: impl Into<PathBuf>) -> Disk {
-        Disk { path: path.into(), format: Format::Qcow2, read_only: false, cache: "unsafe" }
+        Disk::new(path.into(), Format::Qcow2)
     }
 }
 
@@ -139,8 +145,19 @@ impl VmConfig {
         }
         for (index, disk) in self.disks.iter().enumerate() {
             let (path, format, cache) = (comma(&disk.path), disk.format.name(), disk.cache);
-            let read_only = if disk.read_only { "on" } else { "off" };
-            add(&["-drive", &format!("if=none,id=disk{index},format={format},cache={cache},readonly={read_only},file={path}")]);
+            if let Some(log) = &disk.write_log {
+                // Not flushing the host's file: the log is what tells what a flush confirmed.
+                add(&["-blockdev", &format!("driver=file,node-name=file{index},cache.no-flush=on,filename={path}")]);
+                add(&["-blockdev", &format!("driver={format},node-name=image{index},file=file{index}")]);
+                add(&["-blockdev", &format!("driver=file,node-name=log{index},cache.no-flush=on,filename={}", comma(log))]);
+                add(&[
+                    "-blockdev",
+                    &format!("driver=blklogwrites,node-name=disk{index},file=image{index},log=log{index},log-sector-size=512"),
+                ]);
+            } else {
+                let read_only = if disk.read_only { "on" } else { "off" };
+                add(&["-drive", &format!("if=none,id=disk{index},format={format},cache={cache},readonly={read_only},file={path}")]);
+            }
             // A kernel given directly takes the first place in the boot order itself.
             let order = if self.kernel.is_none() { format!(",bootindex={index}") } else { String::new() };
             add(&["-device", &format!("virtio-blk-pci,drive=disk{index}{order}")]);

@@ -1,5 +1,6 @@
 //! Evidence of a failed test: console log, disks and the command to start them again.
 use super::{VmError, error::at, tool::tool};
+use crate::lab::cache::cache_dir;
 use std::{
     ffi::OsString,
     fs,
@@ -9,11 +10,6 @@ use std::{
 
 /// Places kept; the oldest go first. Images are sparse, but a gigabyte each at worst.
 const KEPT: usize = 12;
-
-/// The lab's cache: `AST_LAB_CACHE`, or `tests/.cache` in the source tree.
-pub fn cache_dir() -> PathBuf {
-    std::env::var_os("AST_LAB_CACHE").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache"), PathBuf::from)
-}
 
 /// Copies the log and the images to a new folder of the cache's `kept/` and returns it. The oldest folders beyond a dozen are removed.
 pub fn keep(name: &str, log: &Path, images: &[&Path], command: &str) -> Result<PathBuf, VmError> {

@@ -41,6 +41,9 @@ impl Vm {
         let lock = VmLock::take(&config.name)?;
         let dir = scratch("vm")?;
         let (log, socket, stderr) = (dir.path().join("console.log"), dir.path().join("qmp"), dir.path().join("stderr"));
+        for log in config.disks.iter().filter_map(|disk| disk.write_log.as_ref()) {
+            at(log, File::create(log).and_then(|file| file.set_len(crate::cut::LOG_SPACE)))?;
+        }
         let listener = at(&socket, UnixListener::bind(&socket))?;
         // The child dies with this thread: `unsafe` is not needed when a program sets it.
         let mut command = Command::new("setpriv");

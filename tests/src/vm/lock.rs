@@ -1,19 +1,16 @@
 //! One machine at a time, over all processes: two emulators on two cores make every time-out a coin toss.
 use super::{VmError, error::at};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Mutex,
     thread::{self, ThreadId},
-    time::{Duration, Instant},
 };
-
-/// How often the lock is tried.
-const POLL: Duration = Duration::from_millis(50);
-/// After this long without the lock, who holds it is printed.
-const COMPLAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// Threads of this process that drive a machine, with its name.
 static DRIVERS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
@@ -46,27 +43,26 @@ impl VmLock {
         // From here on the drop forgets this thread, also when the wait fails.
         let mut lock = VmLock { _file: None, owner };
         let path = lock_path();
-        let started = Instant::now();
-        let mut complained = false;
         let mut file = at(&path, File::options().create(true).truncate(false).write(true).open(&path))?;
+        let mut how = FlockArg::LockExclusiveNonblock;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(file, how) {
                 Ok(held) => {
                     lock._file = Some(held);
                     return Ok(lock);
                 }
-                Err((back, nix::errno::Errno::EWOULDBLOCK)) => file = back,
+                Err((back, Errno::EWOULDBLOCK)) => {
+                    let holders = holders(&path);
+                    if holders.iter().any(|pid| is_ancestor(*pid)) {
+                        return Ok(lock);
+                    }
+                    eprintln!("{name}: waiting for the machine of process {holders:?} ({})", path.display());
+                    // The system keeps a queue of those who wait; whoever only looks now and then never gets it.
+                    (file, how) = (back, FlockArg::LockExclusive);
+                }
+                Err((back, Errno::EINTR)) => file = back,
                 Err((_, e)) => return at(&path, Err(e.into())),
             }
-            let holders = holders(&path);
-            if holders.iter().any(|pid| is_ancestor(*pid)) {
-                return Ok(lock);
-            }
-            if !complained && started.elapsed() > COMPLAIN_AFTER {
-                complained = true;
-                eprintln!("{name}: waiting for the machine of process {holders:?} ({})", path.display());
-            }
-            thread::sleep(POLL);
         }
     }
 }

@@ -33,11 +33,11 @@ mod shell;
 pub mod tool;
 mod watch;
 
+pub use crate::lab::cache::cache_dir;
 pub use config::{Disk, Firmware, Format, Kernel, VmConfig, efi_vars};
 pub use console::Seen;
 pub use disk::{export_raw, overlay};
 pub use error::VmError;
-pub use keep::cache_dir;
 pub use keys::Key;
 pub use life::Vm;
 pub use offline::Offline;

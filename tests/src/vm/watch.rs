@@ -60,8 +60,12 @@ impl Vm {
 
     /// Types `text` on the console. A line ends with `\r`.
     pub fn send(&mut self, text: &str) -> Result<(), VmError> {
-        let sent = self.input.write_all(text.as_bytes()).and_then(|()| self.input.flush());
-        sent.map_err(|_| VmError::Ended { what: format!("input {text:?}"), tail: self.console.tail() })
+        self.send_bytes(text.as_bytes())
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), VmError> {
+        let sent = self.input.write_all(bytes).and_then(|()| self.input.flush());
+        sent.map_err(|_| VmError::Ended { what: format!("input {:?}", String::from_utf8_lossy(bytes)), tail: self.console.tail() })
     }
 
     /// For each stage, the first time its pattern was seen from `position` of the console's text on; stages are searched in order, each after the last one found.

@@ -1,6 +1,12 @@
 //! A tiny system to try the lab itself on: Debian's cloud kernel, busybox, GRUB of the host; no pacman.
 #![allow(dead_code, missing_docs, clippy::disallowed_methods, reason = "each test uses its part")]
-use ast_tests::vm::{Kernel, Offline, cache_dir, tool::tool};
+use ast_tests::{
+    lab::{
+        pool::Pool,
+        recipe::{Recipes, Suite},
+    },
+    vm::{Kernel, Offline, cache_dir, tool::tool},
+};
 use std::{
     fs,
     io::Write,
@@ -40,7 +46,7 @@ pub fn sh(command: &str) {
 
 /// The tiny system's folder in the cache, built once: `disk.img`, `vmlinuz`, `initramfs`.
 pub fn tiny() -> PathBuf {
-    let dir = cache_dir().join("tiny-3");
+    let dir = cache_dir().join("tiny-4");
     fs::create_dir_all(cache_dir()).unwrap();
     let lock = fs::File::create(cache_dir().join("tiny.lock")).unwrap();
     let _lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
@@ -59,24 +65,35 @@ pub fn kernel(dir: &Path) -> Kernel {
 
 fn build(dir: &Path) {
     let d = dir.display();
+    let recipes = Recipes::load().unwrap();
+    let pool = Pool::open(&cache_dir(), &recipes).unwrap();
+    let kernel = pool.suite(Suite::Trixie).find(|deb| deb.package.starts_with("linux-image-")).unwrap();
     sh(&format!(
-        "cd {d}; package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \\(linux-image-[0-9].*\\)/\\1/p' | head -1)
-        flock /tmp/ast-apt.lock apt-get -q download $package; dpkg-deb -x $package*.deb k; rm $package*.deb
-        cp k/boot/vmlinuz-* vmlinuz; mkdir -p i/bin i/proc i/sys i/dev i/run i/mnt i/root i/tmp; cp /bin/busybox i/bin/"
+        "cd {d}; dpkg-deb -x {} k; cp k/boot/vmlinuz-* vmlinuz; mkdir -p i/bin i/proc i/sys i/dev i/run i/mnt i/root i/tmp; cp /bin/busybox i/bin/",
+        pool.path(kernel).display()
     ));
-    let version = fs::read_dir(dir.join("k/lib/modules")).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let modules = fs::read_dir(dir.join("k/usr/lib/modules"))
+        .or_else(|_| fs::read_dir(dir.join("k/lib/modules")))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let version = modules.file_name().unwrap().to_str().unwrap().to_owned();
     // busybox's modprobe in the guest reads this list of dependencies; the modules of its lines are all that is needed.
     sh(&format!(
-        "cd {d}/k/lib/modules/{version}; busybox depmod -b {d}/k {version}; mkdir -p {d}/i/lib/modules/{version}
-        grep -E '/({})[.]ko:' modules.dep | tr ': ' '\n\n' | sort -u | grep . | cpio --quiet -pdm {d}/i/lib/modules/{version}
-        cp modules.dep {d}/i/lib/modules/{version}/",
+        "cd {d}; mkdir -p r/lib/modules i/lib/modules/{version}; mv {} r/lib/modules/; cd r/lib/modules/{version}
+        find kernel/drivers/virtio kernel/drivers/block kernel/fs/btrfs kernel/lib kernel/crypto kernel/arch -name '*.ko.xz' | xargs unxz
+        busybox depmod -b {d}/r {version}; cp modules.dep {d}/i/lib/modules/{version}/
+        grep -E '/({})[.]ko:' modules.dep | tr ': ' '\n\n' | sort -u | grep . | cpio --quiet -pdm {d}/i/lib/modules/{version}",
+        modules.display(),
         MODULES.join("|")
     ));
     let init = dir.join("i/init");
     fs::write(&init, INIT).unwrap();
     sh(&format!("cd {d}/i; chmod +x init; find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > ../initramfs"));
     sh(&format!(
-        "cd {d}; rm -rf k i; mkdir -p b/grub b/data; cp vmlinuz initramfs b/; truncate -s {} btrfs.img; truncate -s {} esp.img",
+        "cd {d}; rm -rf k i r; mkdir -p b/grub b/data; cp vmlinuz initramfs b/; truncate -s {} btrfs.img; truncate -s {} esp.img",
         BTRFS.1, ESP.1
     ));
     fs::write(dir.join("b/grub/grub.cfg"), GRUB_CFG).unwrap();
