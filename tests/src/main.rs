@@ -2,12 +2,12 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use ast_tests::image::{self, Column};
 use ast_tests::lab::cache::cache_dir;
 use ast_tests::lab::pool::Pool;
 use ast_tests::lab::recipe::Recipes;
 use ast_tests::lab::repo::State;
 use ast_tests::lab::{grub, http, repo};
-use ast_tests::image::{self, Column};
 use ast_tests::scenario::Scenario;
 use clap::{Parser, Subcommand};
 use std::error::Error;

@@ -6,8 +6,16 @@ use std::process::{Command, Output};
 
 const RELEASE: &str = "6.1.0-lab";
 /// Modules of a pretended kernel: `name` or `name: needs`.
-const MODULES: [&str; 8] =
-    ["btrfs: kernel/xor.ko kernel/libcrc32c.ko", "xor:", "libcrc32c:", "crc32c_generic:", "overlay:", "i6300esb:", "vfat: kernel/fat.ko", "fat:"];
+const MODULES: [&str; 8] = [
+    "btrfs: kernel/xor.ko kernel/libcrc32c.ko",
+    "xor:",
+    "libcrc32c:",
+    "crc32c_generic:",
+    "overlay:",
+    "i6300esb:",
+    "vfat: kernel/fat.ko",
+    "fat:",
+];
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("project")
@@ -25,7 +33,8 @@ fn workshop() -> tempfile::TempDir {
         list += &format!("kernel/{name}.ko:{needs}\n");
     }
     std::fs::write(modules.join("modules.dep"), list).expect("list");
-    std::fs::write(modules.join("modules.alias"), "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\nalias fs-ext4 ext4\n").expect("aliases");
+    std::fs::write(modules.join("modules.alias"), "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\nalias fs-ext4 ext4\n")
+        .expect("aliases");
     std::fs::write(modules.join("modules.symbols"), "").expect("symbols");
     std::fs::write(modules.join("modules.softdep"), "softdep btrfs pre: crypto-crc32c\n").expect("soft needs");
     std::fs::create_dir(dir.path().join("install")).expect("dir");

@@ -53,7 +53,14 @@ fn a_deployment_is_mounted_as_the_interface_says() {
 #[test]
 fn b11_any_set_boots_with_this_machines_identity_and_leaves_nothing_behind() {
     let disk = Disk::new();
-    let sums = || disk.change(|top| sh(&format!("cd {}; find . -path ./@var -prune -o -type f -print | sort | xargs sha256sum; find . | sort | sha256sum", top.display())));
+    let sums = || {
+        disk.change(|top| {
+            sh(&format!(
+                "cd {}; find . -path ./@var -prune -o -type f -print | sort | xargs sha256sum; find . | sort | sha256sum",
+                top.display()
+            ))
+        })
+    };
     // Directories that a first start makes in the shared subvolumes are made once.
     disk.start("ast.d=6", "true");
     let before = (sums(), disk.block());
@@ -251,7 +258,11 @@ fn b1_a_trial_that_cannot_be_the_root_leaves_evidence_and_the_good_one_is_mounte
     disk.damage(5, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
     let started = start_trial(&disk, "", "ls $R").expect("started");
     assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
-    assert_eq!(disk.block().trial, Some(Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries: 1 }), "only GRUB counts a failed trial");
+    assert_eq!(
+        disk.block().trial,
+        Some(Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries: 1 }),
+        "only GRUB counts a failed trial"
+    );
     assert_eq!(disk.stage().expect("stage").evidence.len(), 1);
 }
 
@@ -273,7 +284,13 @@ fn b10_what_restarts_by_itself_exists_only_on_a_trial() {
     ] {
         assert!(started.seen.contains(want), "{want} is missing: {}", started.seen);
     }
-    for words in ["ast.d=6 ast.why=good", "ast.d=6 ast.why=exhausted ast.arm=4.", "ast.d=7 ast.why=once ast.arm=4.", "ast.d=7 ast.why=chosen", "ast.set=3.2"] {
+    for words in [
+        "ast.d=6 ast.why=good",
+        "ast.d=6 ast.why=exhausted ast.arm=4.",
+        "ast.d=7 ast.why=once ast.arm=4.",
+        "ast.d=7 ast.why=chosen",
+        "ast.set=3.2",
+    ] {
         assert_eq!(disk.start(words, "ls /run/systemd").seen, "ls: cannot access '/run/systemd': No such file or directory\n", "{words}");
     }
 }
@@ -305,7 +322,11 @@ fn mounting_takes_less_than_thirty_milliseconds_more_than_a_plain_mount() {
     std::fs::write(out.path().join("cmdline"), format!("root=UUID={} ast.d=6 ast.block=raw {release}", disk.uuid)).expect("line");
     let run = |what: &str| format!("unshare -m --propagation private sh -ec 'mount -t tmpfs run /run; mkdir /run/new_root; {what}'");
     let plain = time(&run(&format!("mount -o ro,subvol=@.snapshots/deploy/6/root {} /run/new_root", disk.device)));
-    let ours = time(&run(&format!("{} mount /run/new_root --cmdline {}/cmdline --kmsg /dev/null --no-restart", fixture::program().display(), out.path().display())));
+    let ours = time(&run(&format!(
+        "{} mount /run/new_root --cmdline {}/cmdline --kmsg /dev/null --no-restart",
+        fixture::program().display(),
+        out.path().display()
+    )));
     println!("plain mount {plain} ms, ast-initcpio {ours} ms");
     // A debug build and other tests on the same cores: the aim of 30 ms is measured by `cargo test --release` on a quiet machine.
     assert!(ours <= plain + 150, "plain mount {plain} ms, ast-initcpio {ours} ms");

@@ -85,7 +85,11 @@ impl Disk {
                 btrfs::create_subvolume(&top.join(name)).expect(name);
             }
             let snapshots = top.join("@.snapshots");
-            sh(&format!("mkdir -p {0}/ast {0}/sets/3.2 {0}/rootfs {1}/@boot/grub; echo menu > {1}/@boot/grub/grub.cfg; echo log > {1}/@var/log", snapshots.display(), top.display()));
+            sh(&format!(
+                "mkdir -p {0}/ast {0}/sets/3.2 {0}/rootfs {1}/@boot/grub; echo menu > {1}/@boot/grub/grub.cfg; echo log > {1}/@var/log",
+                snapshots.display(),
+                top.display()
+            ));
             for d in [5, 6, 7] {
                 let at = snapshots.join(format!("deploy/{d}"));
                 std::fs::create_dir_all(&at).expect("dir");
@@ -101,7 +105,9 @@ impl Disk {
                 btrfs::set_read_only(&set.join(part), true).expect("sealed");
             }
         });
-        disk.medium().create(&BootBlock { prev: Some(DeployId::new(5)), arm: ArmId::new(4), ..BootBlock::new(DeployId::new(6)) }).expect("block");
+        disk.medium()
+            .create(&BootBlock { prev: Some(DeployId::new(5)), arm: ArmId::new(4), ..BootBlock::new(DeployId::new(6)) })
+            .expect("block");
         disk
     }
 

@@ -89,12 +89,14 @@ fn r2_sigkill_leaves_no_process_and_no_mount() {
         panic!("ended before it was killed: {:?}", run(&copy, &["sh", "-c", &script, &mark]));
     }
     let bed = Bed::with_busybox();
-    let mut program = Killed(Command::new(std::env::current_exe().expect("me"))
-        .args(["--exact", "copies::r2_sigkill_leaves_no_process_and_no_mount", "--nocapture"])
-        .env("AST_TEST_HOLD", bed.layout.snapshots())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("started"));
+    let mut program = Killed(
+        Command::new(std::env::current_exe().expect("me"))
+            .args(["--exact", "copies::r2_sigkill_leaves_no_process_and_no_mount", "--nocapture"])
+            .env("AST_TEST_HOLD", bed.layout.snapshots())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("started"),
+    );
     let started = Instant::now();
     let token = loop {
         assert!(started.elapsed() < Duration::from_secs(20), "the command did not start");
@@ -125,12 +127,19 @@ fn r2_sigkill_leaves_no_process_and_no_mount() {
 fn r3_litter_does_not_enter_a_snapshot() {
     let bed = Bed::with_busybox();
     let copy = bed.copy();
-    ask(&copy, &["sh", "-ec", "
+    ask(
+        &copy,
+        &[
+            "sh",
+            "-ec",
+            "
         mkdir -p /usr/share/ast/db /var/cache/x /var/tmp /etc/pacman.d/gnupg
         touch /usr/share/ast/db/db.lck /run/a /tmp/b /var/cache/x/c /var/tmp/d /root/.ash_history
         touch /etc/pacman.d/gnupg/.#lk0x5 /etc/pacman.d/gnupg/pubring.gpg
         echo 0123456789abcdef0123456789abcdef > /etc/machine-id
-        cat /etc/resolv.conf"]);
+        cat /etc/resolv.conf",
+        ],
+    );
     // What a program of the host could have put below a mount.
     std::fs::write(copy.parts().root.join("run/below"), "").expect("written");
     std::fs::remove_dir(copy.parts().root.join("efi")).expect("a mount point goes");
@@ -205,7 +214,14 @@ fn s9_the_host_is_not_written() {
     let bed = Bed::with_busybox();
     let copy = bed.copy();
     let name = format!("ast-test-{}", copy.token());
-    ask(&copy, &["sh", "-ec", &format!("mkdir -p /var/lib /home /srv; for d in /var /var/lib /home /root /run /tmp /etc /srv /dev; do touch $d/{name}; done")]);
+    ask(
+        &copy,
+        &[
+            "sh",
+            "-ec",
+            &format!("mkdir -p /var/lib /home /srv; for d in /var /var/lib /home /root /run /tmp /etc /srv /dev; do touch $d/{name}; done"),
+        ],
+    );
     for dir in ["/var", "/var/lib", "/home", "/root", "/run", "/tmp", "/etc", "/srv", "/dev"] {
         assert!(!Path::new(dir).join(&name).exists(), "{dir}");
     }
