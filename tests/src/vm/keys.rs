@@ -11,6 +11,10 @@ use std::time::Duration;
 const REPAINT: Duration = Duration::from_millis(700);
 /// After the first key the whole menu is still being painted.
 const SETTLE: Duration = Duration::from_millis(300);
+/// Silence after which a row is painted whole.
+const STILL: Duration = Duration::from_millis(40);
+/// Times [`STILL`].
+const MOST_PAINTING: usize = 50;
 /// How often a key is pressed. EFI firmware polls the serial line beside GRUB and steals a byte now and then.
 const PRESSES: usize = 3;
 /// GRUB's menus know Emacs' keys too: one byte each, so that a stolen one cannot leave a lone Escape behind, which would close a submenu.
@@ -161,9 +165,22 @@ impl Vm {
             }
             self.send_keys(&[TOP]).ok();
             std::thread::sleep(patience(SETTLE));
-            current = self.highlighted().unwrap_or(current);
+            current = self.settled().unwrap_or(current);
         }
         current
+    }
+
+    /// The highlighted entry once nothing is painted any more: before, its title may be there in part.
+    fn settled(&self) -> Option<String> {
+        // Bounded: a guest that starts meanwhile never falls silent.
+        for _ in 0..MOST_PAINTING {
+            let length = self.console.position();
+            std::thread::sleep(patience(STILL));
+            if self.console.position() == length {
+                break;
+            }
+        }
+        self.highlighted()
     }
 
     /// The next entry's title, or nothing at the last one: GRUB's menu does not wrap.
@@ -171,8 +188,8 @@ impl Vm {
         for _ in 0..PRESSES {
             self.send_keys(&[DOWN])?;
             let moved = |state: &State| highlighted(state.screen.screen()).filter(|title| title != current);
-            if let Ok(title) = self.console.wait(patience(REPAINT), moved) {
-                return Ok(Some(title));
+            if self.console.wait(patience(REPAINT), moved).is_ok() {
+                return Ok(self.settled());
             }
         }
         Ok(None)

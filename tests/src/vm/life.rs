@@ -116,6 +116,7 @@ impl Vm {
 
     /// Resets the machine as its button would.
     pub fn reset(&mut self) -> Result<(), VmError> {
+        self.resets_seen = self.resets();
         self.qmp.execute("system_reset", Value::Null)?;
         self.wait_reset(Duration::from_secs(10)).map(drop)
     }

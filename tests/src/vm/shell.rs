@@ -43,6 +43,10 @@ impl Vm {
     pub fn wait_shell(&mut self, time: Duration) -> Result<(), VmError> {
         let deadline = Instant::now() + patience(time);
         let prompt = line_regex(&self.config.prompt)?;
+        if self.config.loadvm.is_some() && self.console.position() == 0 {
+            // The prompt was shown before the state was stored: ask for another.
+            self.send("\r")?;
+        }
         loop {
             if let Some(reset) = self.qmp.events().iter().rev().find(|event| event.name == "RESET") {
                 self.cursor = self.cursor.max(reset.position);
