@@ -65,8 +65,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for thread in self.threads.drain(..) {
+        // Each call wakes one thread, whichever: first as many calls as threads, then wait.
+        for _ in &self.threads {
             self.server.unblock();
+        }
+        for thread in self.threads.drain(..) {
             drop(thread.join());
         }
     }
