@@ -89,3 +89,33 @@ impl LockFile {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(package: &str, version: &str) -> Locked {
+        Locked { suite: Suite::Trixie, package: package.into(), version: version.into(), sha256: format!("{version}-hash") }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let lock = LockFile { request: "abc".into(), debs: vec![locked("bash", "5.2-1"), locked("libc6", "2:2.41+dfsg-1")] };
+        assert_eq!(LockFile::parse(&lock.render()).unwrap(), lock);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab.lock");
+        assert_eq!(LockFile::load(&path).unwrap(), LockFile::default());
+        lock.save(&path).unwrap();
+        assert_eq!(LockFile::load(&path).unwrap(), lock);
+        fs::write(&path, "deb = 5").unwrap();
+        assert!(matches!(LockFile::load(&path), Err(Error::Toml { .. })));
+    }
+
+    #[test]
+    fn moves_are_told() {
+        let old = LockFile { request: "a".into(), debs: vec![locked("bash", "1"), locked("gone", "1"), locked("same", "1")] };
+        let new = LockFile { request: "a".into(), debs: vec![locked("bash", "2"), locked("new", "1"), locked("same", "1")] };
+        assert_eq!(old.moved(&new), ["bash 1 -> 2", "new none -> 1", "gone 1 -> none"]);
+        assert!(old.moved(&old).is_empty() && LockFile::default().moved(&new).is_empty());
+    }
+}

@@ -106,7 +106,7 @@ fn remove(dir: &Path, patterns: &[String]) -> Result<()> {
     if patterns.is_empty() {
         return Ok(());
     }
-    let text = r#"shopt -s nullglob dotglob; for pattern; do eval "rm -rf -- $pattern"; done"#;
+    let text = r#"shopt -s nullglob dotglob extglob; for pattern; do eval "rm -rf -- $pattern"; done"#;
     script(dir, text, &patterns.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
 }
 
