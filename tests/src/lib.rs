@@ -5,6 +5,7 @@
 )]
 
 pub mod cut;
+pub mod decide;
 pub mod image;
 pub mod lab;
 pub mod scenario;

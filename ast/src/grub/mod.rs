@@ -4,7 +4,9 @@
 pub mod defaults;
 pub mod env;
 pub mod install;
+pub mod lexer;
 pub mod menu;
+pub mod parser;
 pub mod script;
 
 pub use env::{Baked, BootEnv};

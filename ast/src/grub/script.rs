@@ -12,7 +12,7 @@ const TEMPLATE: &str = include_str!("ast.cfg");
 
 /// Modules that must be inside GRUB's core image: a command that is missing counts as true in a script,
 /// so none of these may depend on a file that can be damaged.
-pub const MODULES: [&str; 24] = [
+pub const MODULES: [&str; 25] = [
     "part_gpt",
     "part_msdos",
     "btrfs",

@@ -1,0 +1,311 @@
+//! A disk of a machine that only decides: the real boot loader, script, menu and layout of subvolumes, with kernels of a hundred bytes.
+
+use super::kernel;
+use crate::vm::{Offline, offline::Mounted};
+use ast::boot::block::BootBlock;
+use ast::cmdline::BlockPlace;
+use ast::grub::menu::{MenuInput, SnapshotLine, sums};
+use ast::grub::{Baked, BootEnv, ScriptConfig, Serial, install as menu_files};
+use ast::id::DeployId;
+use ast::install::{Boot, Grub, Target, Terminal, fat::Fat, table::Scheme};
+use ast::layout::{FILE_BLOCK_A, FILE_BLOCK_B, Layout, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, SNAPSHOTS_SUBVOL};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Bytes of the disk; sparse, of which some 30 MB are written.
+const DISK: u64 = 2 << 30;
+/// The partition of btrfs by number: the FAT of EFI comes first.
+const BTRFS_PARTITION: [u32; 2] = [1, 2];
+
+/// Which of the two copies of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Copy {
+    A,
+    B,
+}
+
+/// What is special about a disk.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Seconds of the menu.
+    pub timeout: u16,
+    /// Where the script is told that the block is (`None`: where the machine has it).
+    pub place: Option<BlockPlace>,
+    /// Content of the file that is the block where GRUB cannot write.
+    pub local: Vec<u8>,
+    /// Blocks, by name, that the script's own function is asked about, instead of starting anything: it prints `ast_read NAME` and `good GOOD` or `bad`.
+    pub read: Vec<(String, Vec<u8>)>,
+}
+
+/// A disk on which GRUB finds the deployments listed in [`DecisionDisk::make`].
+#[derive(Debug)]
+pub struct DecisionDisk {
+    dir: TempDir,
+    boot: Boot,
+    /// Where A and B lie, in bytes from the beginning of the disk.
+    blocks: [u64; 2],
+}
+
+/// What is wrong with a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Nothing,
+    /// The kernel differs from its sum in its last byte.
+    Hash,
+    NoKernel,
+    NoInitramfs,
+    /// `ast.env` is garbage, and its sum fits.
+    Env,
+    /// The kernel is none, and its sum fits.
+    NotAKernel,
+    /// `ast.sums` is empty.
+    NoSums,
+    /// The initramfs is there and cannot be read: it is compressed, and will be damaged.
+    Unreadable,
+}
+
+/// Deployments of the disk. 6 is baked as the good one, 5 ran before it, 7 is what is tried.
+const DEPLOYMENTS: [(u32, Fault); 10] = [
+    (5, Fault::Nothing),
+    (6, Fault::Nothing),
+    (7, Fault::Nothing),
+    (8, Fault::Hash),
+    (9, Fault::NoKernel),
+    (10, Fault::NoInitramfs),
+    (11, Fault::Env),
+    (12, Fault::NotAKernel),
+    (13, Fault::NoSums),
+    (15, Fault::Unreadable),
+];
+
+impl DecisionDisk {
+    /// A disk that starts by `boot` with this GRUB.
+    pub fn make(boot: Boot, grub: &Grub, wish: &Wish) -> Self {
+        let dir = crate::vm::scratch::scratch_in_memory("decide").expect("a folder");
+        let path = dir.path().join("disk.img");
+        fs::File::create(&path).and_then(|f| f.set_len(DISK)).expect("a file");
+        let disk = Target::whole(&path).expect("its size");
+        let scheme = Scheme::new(boot, &disk).expect("room");
+        scheme.write(&disk).expect("a table");
+        let fat = scheme.fat.map(|extent| Fat::format(&disk.part(extent), "AST").expect("a FAT"));
+        let btrfs = disk.part(scheme.btrfs);
+        let attached = btrfs.attach().expect("a loop device");
+        crate::vm::tool::tool("mkfs.btrfs", &["-q".as_ref(), "-f".as_ref(), attached.device().as_os_str()]).expect("a btrfs");
+        drop(attached);
+
+        let offline = Offline::open(&path).expect("the disk");
+        let top = offline.mount(BTRFS_PARTITION[usize::from(boot == Boot::Efi)], "subvolid=5").expect("mounted");
+        let uuid = ast::sys::btrfs::filesystem_uuid(top.root()).expect("its UUID");
+        let there = || fat.as_ref().map_or(BlockPlace::Raw, |fat| BlockPlace::Files(fat.uuid()));
+        let block = wish.place.clone().unwrap_or_else(there);
+        fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
+        let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, Terminal::Serial).expect("a core image");
+        // Everything is inside the core image: the directory of modules may be lost.
+        fs::remove_dir_all(top.path("@boot/grub").join(boot.platform())).expect("removed");
+        top.unmount().expect("unmounted");
+        offline.close().expect("closed");
+
+        match &fat {
+            Some(fat) if boot == Boot::Efi => grub.place_on_esp(fat, &core).expect("room on the ESP"),
+            _ => grub.embed(&disk, &scheme, &core).expect("embedded"),
+        }
+        let mut made = Self { dir, boot, blocks: [RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR].map(|s| btrfs.offset + s * 512) };
+        if let Some(fat) = fat {
+            let marks = [[b'A'; 512], [b'B'; 512]];
+            for (path, mark) in [FILE_BLOCK_A, FILE_BLOCK_B].iter().zip(&marks) {
+                fat.make_dir(path.rsplit_once('/').expect("a directory").0).expect("made");
+                fat.write(path, mark).expect("written");
+            }
+            made.blocks = marks.map(|mark| *made.find(&mark, true).first().expect("the file's sector"));
+        }
+        made
+    }
+
+    /// The image.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("disk.img")
+    }
+
+    /// The folder it lies in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// How it starts.
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// A copy of the block holds these bytes (at most 512), at once, beside a running machine.
+    pub fn set(&self, copy: Copy, bytes: &[u8]) {
+        let mut sector = [0; 512];
+        sector[..bytes.len()].copy_from_slice(bytes);
+        self.write(self.blocks[copy as usize], &sector);
+    }
+
+    /// Both copies hold this block.
+    pub fn set_both(&self, block: &BootBlock) {
+        let bytes = block.encode().expect("a block");
+        self.set(Copy::A, &bytes);
+        self.set(Copy::B, &bytes);
+    }
+
+    /// What a copy holds.
+    pub fn get(&self, copy: Copy) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        let file = fs::File::open(self.path()).expect("the disk");
+        file.read_exact_at(&mut bytes, self.blocks[copy as usize]).expect("read");
+        bytes
+    }
+
+    /// Writes past every filesystem.
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        let file = fs::File::options().write(true).open(self.path()).expect("the disk");
+        file.write_all_at(bytes, offset).expect("written");
+    }
+
+    /// Every place of `wanted` is overwritten by garbage of its length; returns how to undo it.
+    pub fn garble(&self, wanted: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let places = self.find(wanted, false);
+        assert!(!places.is_empty(), "not on the disk: {:?}", String::from_utf8_lossy(wanted));
+        let garbage: Vec<u8> = b"\nhalt\n}{'\"$(\0\xff".iter().copied().cycle().take(wanted.len()).collect();
+        places.iter().for_each(|place| self.write(*place, &garbage));
+        places.into_iter().map(|place| (place, wanted.to_vec())).collect()
+    }
+
+    /// Every compressed file (of one whole block or more) is unreadable from now on.
+    pub fn garble_compressed(&self) {
+        let magic = [0x28, 0xb5, 0x2f, 0xfd];
+        let places: Vec<u64> = self.find(&magic, false).into_iter().filter(|place| place % 4096 == 0).collect();
+        assert!(!places.is_empty(), "nothing is compressed");
+        places.iter().for_each(|place| self.write(*place, &[0; 64]));
+    }
+
+    /// What [`Self::garble`] did is undone.
+    pub fn restore(&self, undo: Vec<(u64, Vec<u8>)>) {
+        undo.iter().for_each(|(place, bytes)| self.write(*place, bytes));
+    }
+
+    /// Where these bytes lie on the disk; at sectors only, if `aligned`. Holes of the file are skipped.
+    fn find(&self, wanted: &[u8], aligned: bool) -> Vec<u64> {
+        use nix::unistd::{Whence, lseek};
+        let file = fs::File::open(self.path()).expect("the disk");
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Ok(start) = lseek(&file, at, Whence::SeekData) {
+            let end = lseek(&file, start, Whence::SeekHole).expect("an end");
+            let mut data = vec![0; usize::try_from(end - start).expect("fits")];
+            file.read_exact_at(&mut data, start.unsigned_abs()).expect("read");
+            let hits = data.windows(wanted.len()).enumerate().filter(|(_, w)| *w == wanted);
+            found.extend(hits.map(|(i, _)| start.unsigned_abs() + i as u64).filter(|place| !aligned || place % 512 == 0));
+            at = end;
+        }
+        found
+    }
+}
+
+/// The content of the initramfs of a deployment, and of microcode before it.
+pub fn initramfs(of: impl std::fmt::Display) -> String {
+    format!("initramfs of {of}")
+}
+
+fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
+    use ast::sys::btrfs::create_subvolume;
+    for name in [SNAPSHOTS_SUBVOL, "@boot"] {
+        create_subvolume(&top.path(name)).expect("a subvolume");
+    }
+    let layout = Layout::of_top_level(top.root());
+    for dir in [layout.documents(), top.path("@boot/grub/ast")] {
+        fs::create_dir_all(dir).expect("a directory");
+    }
+    for (d, fault) in DEPLOYMENTS {
+        let dir = layout.deployment(DeployId::new(d));
+        fs::create_dir_all(&dir).expect("a directory");
+        boot_directory(&dir.join("boot"), &format!("deployment {d}"), fault);
+    }
+    for set in ["2.1", "3.4"] {
+        let dir = layout.sets().join(set);
+        fs::create_dir_all(&dir).expect("a directory");
+        boot_directory(&dir.join("boot"), &format!("set {set}"), if set == "2.1" { Fault::NoInitramfs } else { Fault::Nothing });
+    }
+    let files = top.path("@boot/grub/ast");
+    for d in [5, 6] {
+        menu_files::write_good(&files, &Baked { good: DeployId::new(d), env: env(&format!("deployment {d}")) }).expect("written");
+    }
+    let line = |set: &str, description: &str, bootable| SnapshotLine {
+        set: set.parse().expect("a set"),
+        description: description.into(),
+        kernel: Some("6.12.1".into()),
+        state: Vec::new(),
+        bootable,
+    };
+    let mut input = MenuInput::default();
+    input.settings.timeout = wish.timeout;
+    input.snapshots = vec![
+        line("0.1", "base", false),
+        line("2.1", "no initramfs", true),
+        line("3.4", "'; halt; echo '}\n{ $(x) `y` \\ \"${prefix}\" ä", true),
+    ];
+    for _ in 0..2 {
+        menu_files::write_menu(&files, &input).expect("written");
+        // The second is a little different, so that there is one before it.
+        input.settings.gfxmode = Some("640x480".into());
+    }
+    fs::write(layout.document("bootblock"), &wish.local).expect("written");
+    let grub_cfg = top.path("@boot/grub/grub.cfg");
+    menu_files::write_script(&grub_cfg, script).expect("written");
+    if !wish.read.is_empty() {
+        fs::create_dir(top.path("blocks")).expect("a directory");
+        let mut text = fs::read_to_string(&grub_cfg).expect("the script");
+        text.truncate(text.find("# ---- the baked").expect("the end of the functions"));
+        for (name, bytes) in &wish.read {
+            fs::write(top.path("blocks").join(name), bytes).expect("written");
+            text.push_str(&format!(
+                "if ast_read \"($ast_root)/blocks/{name}\"; then echo \"ast_read {name} good $ast_good\"; else echo \"ast_read {name} bad\"; fi\n"
+            ));
+        }
+        fs::write(&grub_cfg, text + "echo all read\nsleep 1000\n").expect("written");
+    }
+}
+
+fn env(of: &str) -> BootEnv {
+    let args = ["quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
+    BootEnv::new("vmlinuz-linux", &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()], &args, &format!("Arch, {of}")).expect("fits")
+}
+
+fn boot_directory(dir: &Path, of: &str, fault: Fault) {
+    ast::sys::btrfs::create_subvolume(dir).expect("a subvolume");
+    let mut files = vec![
+        ("vmlinuz-linux", kernel::image(of)),
+        ("ucode.img", b"ucode+".to_vec()),
+        ("initramfs-linux.img", initramfs(of).into_bytes()),
+        ("ast.env", env(of).encode().expect("fits")),
+    ];
+    match fault {
+        Fault::Env => files[3].1 = b"# GRUB Environment Block\nast_linux=../x;halt\nast_initrd=y\nast_args=\nast_end=1\n##".to_vec(),
+        Fault::NotAKernel => files[0].1 = vec![b'n'; 9000],
+        _ => {}
+    }
+    let mut list: String = files.iter().map(|(name, content)| sums(name, content)).collect();
+    match fault {
+        Fault::Hash => *files[0].1.last_mut().expect("a byte") ^= 1,
+        Fault::NoSums => list.clear(),
+        _ => {}
+    }
+    files.retain(|(name, _)| !(fault == Fault::NoKernel && name.starts_with("vmlinuz") || fault == Fault::NoInitramfs && name.starts_with("initramfs")));
+    for (name, content) in &mut files {
+        let path = dir.join(*name);
+        if fault == Fault::Unreadable && name.starts_with("initramfs") {
+            fs::write(&path, "").expect("made");
+            let args = ["property", "set"].map(OsStr::new);
+            crate::vm::tool::tool("btrfs", &[args[0], args[1], path.as_os_str(), "compression".as_ref(), "zstd".as_ref()]).expect("compressed");
+            *content = content.repeat(10_000);
+        }
+        fs::write(path, content).expect("written");
+    }
+    fs::write(dir.join("ast.sums"), list).expect("written");
+    ast::sys::btrfs::set_read_only(dir, true).expect("read-only");
+}
