@@ -141,7 +141,8 @@ fn more(column: &mut Column<'_>) {
     // Hostile values are data, and not ours.
     let text = String::from_utf8(settled().encode().expect("a block").to_vec()).expect("text");
     column.ask.disk.set(Copy::B, text.as_bytes());
-    let hostile = text.replacen("ast_good=6", "ast_good=5;reboot", 1).replacen("ast_end=1\n", "ast_end=1\nprefix=(hd9)/x\nsuperusers=x\n", 1);
+    let hostile =
+        text.replacen("ast_good=6", "ast_good=5;reboot", 1).replacen("ast_end=1\n", "ast_end=1\nprefix=(hd9)/x\nsuperusers=x\n", 1);
     column.ask.disk.set(Copy::A, hostile.trim_end_matches('#').as_bytes());
     column.gives("hostile values in A", "6 good 4. ok");
 

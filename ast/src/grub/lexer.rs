@@ -170,10 +170,14 @@ fn double(text: &str) -> IResult<&str, Vec<Piece>> {
         map(recognize((char('\\'), anychar)), text_of),
         map(variable, |name: &str| Piece::Variable { name: name.to_owned(), quoted: true }),
     ));
-    let all = fold_many0(inside, || vec![Piece::Text(String::new())], |mut all, piece| {
-        join(&mut all, piece);
-        all
-    });
+    let all = fold_many0(
+        inside,
+        || vec![Piece::Text(String::new())],
+        |mut all, piece| {
+            join(&mut all, piece);
+            all
+        },
+    );
     delimited(char('"'), all, char('"')).parse(text)
 }
 
@@ -197,6 +201,7 @@ fn variable(text: &str) -> IResult<&str, &str> {
 }
 
 fn name(text: &str) -> IResult<&str, &str> {
-    let plain = verify(take_while1(|c: char| c.is_ascii_alphanumeric() || c == '_'), |s: &str| !s.starts_with(|c: char| c.is_ascii_digit()));
+    let plain =
+        verify(take_while1(|c: char| c.is_ascii_alphanumeric() || c == '_'), |s: &str| !s.starts_with(|c: char| c.is_ascii_digit()));
     alt((plain, take_while1(|c: char| c.is_ascii_digit()), tag("?"), tag("#"), tag("*"), tag("@"))).parse(text)
 }

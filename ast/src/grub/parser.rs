@@ -206,7 +206,8 @@ impl Parser<'_> {
     /// The reserved word that comes next, if one does.
     fn reserved(&self) -> Option<&str> {
         const RESERVED: [&str; 17] = [
-            "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "select", "then", "until", "while", "function", "[[", "]]",
+            "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "select", "then", "until", "while", "function", "[[",
+            "]]",
         ];
         let token = self.tokens.get(self.at)?;
         let written = self.text.get(token.span.clone())?;
@@ -383,9 +384,8 @@ impl Parser<'_> {
 
     fn name(&mut self) -> Result<String> {
         let at = self.at;
-        let plain = |text: &String| {
-            text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !text.starts_with(|c: char| c.is_ascii_digit())
-        };
+        let plain =
+            |text: &String| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !text.starts_with(|c: char| c.is_ascii_digit());
         let name = if self.reserved().is_none() { self.word().filter(|w| w.bare) } else { None };
         name.and_then(|w| w.literal()).filter(plain).ok_or_else(|| {
             self.at = at;

@@ -37,6 +37,7 @@ pub const MODULES: [&str; 25] = [
     "loopback",
     "minicmd",
     "gzio",
+    "multiboot",
 ];
 
 /// A serial line that GRUB talks on beside the screen.

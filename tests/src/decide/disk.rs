@@ -295,13 +295,16 @@ fn boot_directory(dir: &Path, of: &str, fault: Fault) {
         Fault::NoSums => list.clear(),
         _ => {}
     }
-    files.retain(|(name, _)| !(fault == Fault::NoKernel && name.starts_with("vmlinuz") || fault == Fault::NoInitramfs && name.starts_with("initramfs")));
+    files.retain(|(name, _)| {
+        !(fault == Fault::NoKernel && name.starts_with("vmlinuz") || fault == Fault::NoInitramfs && name.starts_with("initramfs"))
+    });
     for (name, content) in &mut files {
         let path = dir.join(*name);
         if fault == Fault::Unreadable && name.starts_with("initramfs") {
             fs::write(&path, "").expect("made");
             let args = ["property", "set"].map(OsStr::new);
-            crate::vm::tool::tool("btrfs", &[args[0], args[1], path.as_os_str(), "compression".as_ref(), "zstd".as_ref()]).expect("compressed");
+            crate::vm::tool::tool("btrfs", &[args[0], args[1], path.as_os_str(), "compression".as_ref(), "zstd".as_ref()])
+                .expect("compressed");
             *content = content.repeat(10_000);
         }
         fs::write(path, content).expect("written");
