@@ -37,7 +37,7 @@ mv ../out/*.pkg.tar.zst "$1"
 chown 0:0 "$1"/*.pkg.tar.zst
 "#;
 
-/// The directory with the binaries: `$AST_PREBUILT`, or the workspace's release build, brought up to date.
+/// The directory with the binaries: `$AST_PREBUILT`, or the workspace's `lab` build, brought up to date.
 pub fn binaries() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("AST_PREBUILT").filter(|d| !d.is_empty()) {
         return Ok(PathBuf::from(dir));
@@ -47,10 +47,10 @@ pub fn binaries() -> Result<PathBuf> {
     let packages = ["-p", "ast", "-p", "ast-initcpio", "-p", "ast-autoupdate", "-p", "ast-grub-d"];
     // Each with its own features: the initramfs program must not get those of the others.
     for pair in packages.chunks(2) {
-        run(Command::new(&cargo).args(["build", "--quiet", "--release"]).args(pair).current_dir(&project))?;
+        run(Command::new(&cargo).args(["build", "--quiet", "--profile", "lab"]).args(pair).current_dir(&project))?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project.join("target"), PathBuf::from);
-    Ok(target.join("release"))
+    Ok(target.join("lab"))
 }
 
 /// Our package is in the cache, signed.
