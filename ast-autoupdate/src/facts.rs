@@ -18,7 +18,8 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
     let block = store.boot_block()?;
     let booted = store.booted().cloned().unwrap_or_default();
     let stage = file::read_if_exists(&store.layout().document(STAGE))?.unwrap_or_default();
-    let good_set = set_of(store, block.good);
+    // The initramfs knows what it mounted even where the record is lost.
+    let good_set = set_of(store, block.good).or(booted.set.filter(|_| booted.d == Some(block.good)));
     Ok(Facts {
         request,
         jitter: jitter(),
