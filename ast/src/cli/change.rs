@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::context::{Global, print};
 use super::error::{CommandError, Kind, chain};
+use crate::etc::{Conflict, Outcome};
 use crate::plan::Plan;
 use crate::store::{Done, Locked, Store, StoreError};
 use crate::sys::lock::Wait;
@@ -69,6 +70,12 @@ pub(super) fn attention(locked: &Locked, done: &Done) -> Result<(), CommandError
     if let Some(first) = done.unfinished.first() {
         return Err(CommandError::new(Kind::Attention, format!("done, but not all that follows from it: {}", chain(first)))
             .hint("the next command of ast finishes it; `ast doctor` says more"));
+    }
+    let wants_a_look = |c: &&Conflict| matches!(c.outcome, Outcome::Pacnew | Outcome::KeptMine | Outcome::SameNumber);
+    let list: Vec<String> =
+        done.conflicts.iter().filter(wants_a_look).map(|c| format!("/etc/{}: {}", c.path.display(), c.outcome)).collect();
+    if !list.is_empty() {
+        return Err(CommandError::new(Kind::Attention, format!("done, and settled in /etc: {}", list.join("; "))));
     }
     if locked.repaired().needs_attention() {
         return Err(CommandError::new(Kind::Attention, "done, after a repair of what was found damaged").hint("`ast doctor` says more"));

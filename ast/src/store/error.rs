@@ -117,14 +117,6 @@ pub enum StoreError {
         /// What is wrong with it.
         source: RoomError,
     },
-    /// A step of a plan failed in another room.
-    #[error("cannot {step}")]
-    Step {
-        /// The step, in words.
-        step: String,
-        /// Why.
-        source: RoomError,
-    },
     /// What is booted is not what the boot block has on trial: someone deployed another, or the trial is over (B15).
     #[error("deployment {d} of arming {arm} is no longer on trial")]
     Superseded {

@@ -10,6 +10,7 @@ use crate::boot::block::BootBlock;
 use crate::boot::booted::Booted;
 use crate::boot::medium::{Copies, Medium};
 use crate::deploy::record;
+use crate::etc::Conflict;
 use crate::id::{DeployId, SetId, SnapshotId};
 use crate::layout::{self, Layout};
 use crate::sys::lock::{Lock, Wait};
@@ -190,8 +191,15 @@ impl Store {
         let lock = Lock::acquire(&self.layout.document(layout::LOCK), wait)?;
         // What was read before the lock may be old by now.
         let store = Self::open(&self.sysroot)?;
-        let mut locked =
-            Locked { store, block: None, deletes: false, repaired: Repaired::default(), verify: super::run::verify_really, _lock: lock };
+        let mut locked = Locked {
+            store,
+            block: None,
+            deletes: false,
+            repaired: Repaired::default(),
+            verify: super::run::verify_really,
+            conflicts: Vec::new(),
+            _lock: lock,
+        };
         repair::repair(&mut locked);
         Ok(locked)
     }
@@ -210,6 +218,8 @@ pub struct Locked {
     pub(super) deletes: bool,
     pub(super) repaired: Repaired,
     pub(super) verify: Verify,
+    /// What the merge of the running plan disagreed about.
+    pub(super) conflicts: Vec<Conflict>,
     _lock: Lock,
 }
 

@@ -8,6 +8,7 @@ use super::open::Locked;
 use super::{RoomError, StoreError, collect, derive, document, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Which;
+use crate::etc::Conflict;
 use crate::id::DeployId;
 use crate::layout::{self, Layout};
 use crate::plan::{Commit, Plan, Step};
@@ -29,6 +30,8 @@ const MIB: u64 = 1 << 20;
 pub struct Done {
     /// What follows from the commit and could not be done now; the next repair does it (exit code 5).
     pub unfinished: Vec<StoreError>,
+    /// Where device and packages disagreed about `/etc`, and how that was settled (exit code 5).
+    pub conflicts: Vec<Conflict>,
 }
 
 /// Seconds since 1970, by a clock that may be wrong.
@@ -66,7 +69,7 @@ impl Locked {
             }
             return Err(error);
         }
-        let mut done = Done::default();
+        let mut done = Done { conflicts: std::mem::take(&mut self.conflicts), ..Done::default() };
         for step in &plan.after {
             stop::point(&format!("after: {step}"));
             if let Err(error) = self.perform(step) {
@@ -149,7 +152,11 @@ impl Locked {
             Step::Seal(path) => btrfs::set_read_only(path, true)?,
             Step::Write { path, bytes } => file::replace(path, bytes)?,
             Step::Title { boot, title } => derive::set_title(boot, title)?,
-            Step::MergeEtc { base, mine, into } => call(step, merge_etc(base, mine, into))?,
+            Step::MergeEtc { base, mine, into } => {
+                let report = crate::etc::merge(base, mine, into)?;
+                tracing::info!("/etc: {} paths are kept as they are on this device", report.kept.len());
+                self.conflicts = report.conflicts;
+            }
             Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
             Step::Sync => file::syncfs(layout.snapshots())?,
             Step::Verify(d) => (self.verify)(layout, *d).map_err(|source| StoreError::Verify { d: *d, source })?,
@@ -166,23 +173,9 @@ impl Locked {
     }
 }
 
-fn call(step: &Step, result: Result<(), RoomError>) -> Result<(), StoreError> {
-    result.map_err(|source| StoreError::Step { step: step.to_string(), source })
-}
-
 /// Name of the program that does it, for the history.
 fn by() -> String {
     std::env::args_os().next().and_then(|arg| Path::new(&arg).file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
-}
-
-/// `into` is the merge of what the device changed in `mine` since `base`, and of what packages bring (U7).
-fn merge_etc(base: &Path, mine: &Path, into: &Path) -> Result<(), RoomError> {
-    let report = crate::etc::merge(base, mine, into)?;
-    tracing::info!("/etc: {} paths are kept as they are on this device", report.kept.len());
-    for conflict in &report.conflicts {
-        tracing::warn!("/etc/{}: {}", conflict.path.display(), conflict.outcome);
-    }
-    Ok(())
 }
 
 /// The deployment is known to have booted well. Written once, so that a boot costs no write.

@@ -69,7 +69,7 @@ impl Machine1 {
         machine.mount();
         // From now on the last unmount frees the device, however this process ends.
         run("losetup", &["-d", &machine.device.to_string_lossy()]);
-        machine.fill(block);
+        fill(&machine.root, block);
         machine
     }
 
@@ -90,27 +90,6 @@ impl Machine1 {
             std::fs::create_dir_all(&target).expect("dir");
             run("mount", &["-o", &format!("subvol={subvol}"), &self.device.to_string_lossy(), &target.to_string_lossy()]);
         }
-    }
-
-    fn fill(&self, block: Block) {
-        let layout = self.layout();
-        file::make_dirs(&layout.documents()).expect("dir");
-        make_set(&layout, set("0.1"), "base");
-        let tree = Tree::new(Label { description: "base snapshot".into(), created: 0 });
-        document::save(&layout.document(layout::TREE), &tree).expect("tree");
-        let machine = Machine {
-            fs_uuid: btrfs::filesystem_uuid(layout.snapshots()).expect("uuid"),
-            firmware: Firmware::Bios,
-            block,
-            esp_uuid: None,
-            grub_version: None,
-            later: Default::default(),
-        };
-        document::save(&layout.document(layout::MACHINE), &machine).expect("machine");
-        make_deployment(&layout, d(1), set("0.1"));
-        file::replace(&layout.deployment_well(d(1)), b"1\n").expect("well");
-        self.medium().create(&BootBlock::new(d(1))).expect("block");
-        file::syncfs(layout.snapshots()).expect("sync");
     }
 
     pub fn layout(&self) -> Layout {
@@ -173,6 +152,28 @@ impl Drop for Machine1 {
             drop(ast::sys::mount::unmount_lazy(&self.root.join(at)));
         }
     }
+}
+
+/// What an installer leaves below `root`, where the subvolumes are seen already: base 0.1, deployment 1 of it, its boot block.
+pub fn fill(root: &Path, block: Block) {
+    let layout = Layout::of_sysroot(root);
+    file::make_dirs(&layout.documents()).expect("dir");
+    make_set(&layout, set("0.1"), "base");
+    let tree = Tree::new(Label { description: "base snapshot".into(), created: 0 });
+    document::save(&layout.document(layout::TREE), &tree).expect("tree");
+    let machine = Machine {
+        fs_uuid: btrfs::filesystem_uuid(layout.snapshots()).expect("uuid"),
+        firmware: Firmware::Bios,
+        block,
+        esp_uuid: None,
+        grub_version: None,
+        later: Default::default(),
+    };
+    document::save(&layout.document(layout::MACHINE), &machine).expect("machine");
+    make_deployment(&layout, d(1), set("0.1"));
+    file::replace(&layout.deployment_well(d(1)), b"1\n").expect("well");
+    Store::open(root).expect("a store").medium().expect("a medium").create(&BootBlock::new(d(1))).expect("block");
+    file::syncfs(layout.snapshots()).expect("sync");
 }
 
 /// The only writer, who takes content that nothing boots for whole.
