@@ -1,10 +1,10 @@
-//! The first snapshot and the first deployment of a machine, out of a filled [`Staging`].
+//! The first snapshot and the first deployment of a machine, out of a finished working copy.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::staging::Staging;
 use super::{Result, Terminal};
+use crate::deploy::record::Record;
 use crate::grub::defaults::Defaults;
 use crate::grub::install::{write_good, write_menu, write_script};
 use crate::grub::menu::{MenuInput, MenuSettings, SnapshotLine};
@@ -15,7 +15,8 @@ use crate::store::document;
 use crate::store::machine::Machine;
 use crate::sys::btrfs::{self, Access};
 use crate::sys::file;
-use crate::tree::{Label, Tree};
+use crate::tree::{Label, Later, Tree};
+use crate::work::ReadyToSeal;
 
 /// The set of a new machine's base.
 pub const SET: SetId = SetId { snapshot: SnapshotId::BASE, generation: Generation::new(1) };
@@ -40,16 +41,18 @@ pub(super) fn make_top_level(top: &Path) -> Result<()> {
 }
 
 /// Base 0 in generation 1 is what was staged, and the tree says so.
-pub(super) fn seal(top: &Path, staging: &Staging, description: &str) -> Result<()> {
+pub(super) fn seal(top: &Path, ready: &ReadyToSeal, description: &str) -> Result<()> {
     let layout = Layout::of_top_level(top);
     file::make_dirs(&layout.set(SET))?;
     for part in Part::ALL {
-        btrfs::snapshot(&staging.part(part), &layout.set_part(SET, part), Access::ReadOnly)?;
+        if let Some(from) = ready.parts().get(part) {
+            btrfs::snapshot(from, &layout.set_part(SET, part), Access::ReadOnly)?;
+        }
         file::symlink_replace(&Layout::link_target(SET, part), &layout.link(SET.snapshot, part))?;
     }
     file::syncfs(top)?;
     let label = Label { description: description.to_owned(), created: now() };
-    Ok(document::save(&layout.document("tree.json"), &Tree::new(label))?)
+    Ok(document::save(&layout.document(layout::TREE), &Tree::new(label))?)
 }
 
 /// Deployment 1 is a clone of the base, and the shared `/var` holds what packages put there.
@@ -66,12 +69,14 @@ pub(super) fn deploy(top: &Path) -> Result<()> {
     ] {
         btrfs::snapshot(&from, &to, access)?;
     }
+    let record = Record { d: DEPLOYMENT, set: SET, created: now(), by: "ast bootstrap".to_owned(), later: Later::new() };
+    document::save(&layout.deployment_record(DEPLOYMENT), &record)?;
     file::syncfs(top)?;
     Ok(())
 }
 
 /// Seconds since 1970; 0 on a clock before that.
-pub(super) fn now() -> u64 {
+fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 

@@ -14,11 +14,11 @@ use super::target::Attached;
 use super::{InstallError, Result, Target, proof, tool};
 use crate::boot::block::BootBlock;
 use crate::exec::Program;
-use crate::layout::{self, Layout, Part};
+use crate::layout::{self, Layout};
 use crate::store::document;
 use crate::store::machine::{Block, Firmware, Machine, Numbers};
 use crate::sys::mount::{self, MsFlags};
-use crate::sys::{btrfs, device, file};
+use crate::sys::{device, file};
 use crate::tree::Later;
 
 /// Where the new filesystem is seen by the installing thread: a directory that every system has, and nobody else sees it there.
@@ -112,20 +112,16 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
     staging.install(&wish.packages)?;
     staging.make_keyring()?;
     settle(&staging).map_err(InstallError::Settle)?;
-    staging.unmount()?;
+    let ready = staging.finish()?;
 
-    super::boot_env::write(&staging.part(Part::Boot), &staging.part(Part::Etc))?;
-    first::seal(&top, &staging, &wish.description)?;
+    first::seal(&top, &ready, &wish.description)?;
     first::deploy(&top)?;
-    for part in Part::ALL {
-        btrfs::delete_subvolume(&staging.part(part))?;
-    }
-    std::fs::remove_dir(staging.dir()).map_err(|e| InstallError::io(staging.dir(), e))?;
+    drop(ready);
 
     let documents = Layout::of_top_level(&top);
-    document::save(&documents.document("machine.json"), machine)?;
+    document::save(&documents.document(layout::MACHINE), machine)?;
     let numbers = Numbers { next_deployment: DEPLOYMENT.get() + 1, next_arm: 1, later: Later::new() };
-    document::save(&documents.document("numbers.json"), &numbers)?;
+    document::save(&documents.document(layout::NUMBERS), &numbers)?;
 
     let grub_dir = top.join(layout::BOOT_SUBVOL).join("grub");
     let core = wish.grub.install_to(wish.boot, &grub_dir, &machine.fs_uuid, wish.terminal)?;

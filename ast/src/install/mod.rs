@@ -8,7 +8,6 @@
 //! Everything takes a file and an offset: a partition of a disk, or a stretch of an image file on a kernel that knows no partitions.
 //! Nothing is mounted where another process sees it, and nothing stays mounted when this one is killed.
 
-mod boot_env;
 pub mod core_image;
 pub mod fat;
 pub mod first;
@@ -33,6 +32,8 @@ use crate::exec::ExecError;
 use crate::grub::GrubError;
 use crate::store::document::DocumentError;
 use crate::sys::SysError;
+use crate::verify::Finding;
+use crate::work::WorkError;
 
 /// Why a machine could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,12 @@ pub enum InstallError {
     /// What GRUB reads could not be made.
     #[error(transparent)]
     Grub(#[from] GrubError),
+    /// The working copy could not be made or finished.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// What was installed could not start.
+    #[error("what was installed would not start: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NotWhole(Vec<Finding>),
     /// A thread of ours ended without a result.
     #[error("a thread of the installer ended without a result, which is a bug")]
     Thread,

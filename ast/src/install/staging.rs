@@ -8,10 +8,9 @@ use super::{InstallError, Result};
 use crate::exec::{Ended, Invocation, Isolation, Options, Program, run_isolated};
 use crate::layout::{self, Layout, Part};
 use crate::sys::mount::{self, MsFlags};
-use crate::sys::{self, btrfs, namespace};
+use crate::sys::{self, namespace};
+use crate::work::{Parts, ReadyToSeal, WorkingCopy};
 
-/// Name of the working copy below `work`, which is garbage to every later repair.
-const TOKEN: &str = "install";
 /// Directories with another mode than 0755; packages leave the mode of what exists as it is.
 const MODES: [(&str, u32); 4] = [("tmp", 0o1777), ("root", 0o750), ("proc", 0o555), ("sys", 0o555)];
 /// Where the package cache is seen.
@@ -28,33 +27,27 @@ pub struct Packages {
     pub names: Vec<String>,
 }
 
-/// The subvolumes of the first snapshot, mounted as one tree in the calling thread's mount namespace.
+/// The working copy of the first snapshot, mounted as one tree in the calling thread's mount namespace.
 #[derive(Debug)]
 pub struct Staging {
-    dir: PathBuf,
+    copy: WorkingCopy,
     root: PathBuf,
 }
 
 impl Staging {
-    /// Empty subvolumes in the work directory of the filesystem whose top level is at `top`, mounted at `root`, with `/proc`, `/sys`,
-    /// `/dev`, `/run` and `/tmp` as package scripts expect them. `/root`, `/home` and the package cache are the shared ones already.
+    /// An empty working copy on the filesystem whose top level is at `top`, mounted at `root`, with `/proc`, `/sys`, `/dev`, `/run` and
+    /// `/tmp` as package scripts expect them. `/root`, `/home` and the package cache are the shared ones already.
     ///
     /// If interrupted: garbage in `work`. The mounts end with the thread, which must have a mount namespace of its own.
     pub fn create(top: &Path, root: &Path) -> Result<Self> {
-        let dir = Layout::of_top_level(top).work().join(TOKEN);
-        sys::file::make_dirs(&dir)?;
-        for part in Part::ALL {
-            btrfs::create_subvolume(&dir.join(part.name()))?;
-        }
-        // GRUB hashes a trial's kernel: from a compressed file that takes a minute.
-        btrfs::set_uncompressed(&dir.join(Part::Boot.name()))?;
-        let this = Self { dir, root: root.to_owned() };
-        mount::bind(&this.part(Part::Root), root)?;
+        let this = Self { copy: WorkingCopy::create_empty(&Layout::of_top_level(top))?, root: root.to_owned() };
+        let Parts { root: root_part, etc, var, boot } = this.copy.parts();
+        mount::bind(root_part, root)?;
         for name in layout::MOUNT_POINTS {
             this.make_dir(name)?;
         }
-        for part in [Part::Etc, Part::Var, Part::Boot] {
-            mount::bind(&this.part(part), &this.inside(part.name()))?;
+        for (part, path) in [(Some(etc), Part::Etc), (var.as_ref(), Part::Var), (Some(boot), Part::Boot)] {
+            part.map(|part| mount::bind(part, &this.inside(path.mount_point()))).transpose()?;
         }
         this.make_dir(CACHE)?;
         for (subvolume, path) in [(layout::CACHE_SUBVOL, CACHE), (layout::HOME_SUBVOL, "home"), (layout::ROOT_HOME_SUBVOL, "root")] {
@@ -73,16 +66,6 @@ impl Staging {
     /// Where the tree is seen.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// One of its subvolumes in the work directory.
-    pub fn part(&self, part: Part) -> PathBuf {
-        self.dir.join(part.name())
-    }
-
-    /// The directory of its subvolumes.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// A path of the new machine, here.
@@ -142,9 +125,16 @@ impl Staging {
         std::thread::scope(|scope| scope.spawn(run).join()).map_err(|_| InstallError::Thread)?
     }
 
-    /// The tree is not mounted any more; its subvolumes stay.
-    pub fn unmount(&self) -> Result<()> {
-        Ok(mount::unmount_lazy(&self.root)?)
+    /// The tree is not mounted any more, and the copy is clean, with its boot files listed.
+    ///
+    /// Refuses: a root that would not start (S12).
+    pub fn finish(self) -> Result<ReadyToSeal> {
+        mount::unmount_lazy(&self.root)?;
+        let ready = self.copy.finish()?;
+        match ready.findings() {
+            [] => Ok(ready),
+            findings => Err(InstallError::NotWhole(findings.to_vec())),
+        }
     }
 }
 
