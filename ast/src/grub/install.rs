@@ -7,7 +7,9 @@ use std::path::Path;
 
 use super::GrubError;
 use super::env::Baked;
+use super::lexer::SyntaxError;
 use super::menu::{self, MenuInput};
+use super::parser::{What, Word, entries, parse};
 use super::script::{self, ScriptConfig};
 use crate::sys::file;
 
@@ -18,6 +20,8 @@ use crate::sys::file;
 /// The caller commits with `sys::file::syncfs`: GRUB does not see what is only in the log tree.
 pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
     let (menu_text, snapshots_text) = (menu::menu(input)?, menu::snapshots(input));
+    check_menu(&menu_text, input)?;
+    check_snapshots(&snapshots_text, input)?;
     for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
         put(grub_dir, name, text)?;
     }
@@ -58,6 +62,36 @@ pub fn baked_in(grub_dir: &Path) -> Result<Vec<Baked>, GrubError> {
 /// If interrupted: the old or the new one is there, whole. The caller commits with `syncfs`.
 pub fn write_script(path: &Path, config: &ScriptConfig) -> Result<(), GrubError> {
     Ok(file::replace(path, script::render(config)?.as_bytes())?)
+}
+
+/// The menu reads back as the lines that it was made of.
+fn check_menu(text: &str, input: &MenuInput) -> Result<(), GrubError> {
+    let found = entries(&parse(text).map_err(|e| unread("menu.cfg", e))?).len();
+    let wanted = usize::from(!input.snapshots.is_empty()) + input.others.len();
+    if found == wanted { Ok(()) } else { Err(GrubError::Entries { file: "menu.cfg", found, wanted }) }
+}
+
+/// Each line reads back as one call of one of our functions, whatever a description holds.
+fn check_snapshots(text: &str, input: &MenuInput) -> Result<(), GrubError> {
+    let script = parse(text).map_err(|e| unread("snapshots.cfg", e))?;
+    let calls = script.iter().filter_map(|statement| match &statement.what {
+        What::Command { words, block: None } => words.iter().map(Word::literal).collect::<Option<Vec<_>>>(),
+        _ => None,
+    });
+    let is_ours = |(words, line): &(Vec<String>, &menu::SnapshotLine)| {
+        let (n, set) = (line.set.snapshot.to_string(), line.set.to_string());
+        match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["ast_snapshot", a, b, _] => line.bootable && *a == n && *b == set,
+            ["ast_unbootable", a, _] => !line.bootable && *a == n,
+            _ => false,
+        }
+    };
+    let (found, wanted) = (calls.zip(&input.snapshots).filter(is_ours).count(), input.snapshots.len());
+    if found == wanted && script.len() == wanted { Ok(()) } else { Err(GrubError::Entries { file: "snapshots.cfg", found, wanted }) }
+}
+
+fn unread(file: &'static str, error: SyntaxError) -> GrubError {
+    GrubError::Script { file, error }
 }
 
 /// One file and its sums, the pair before it kept as `NAME.prev.*`.

@@ -93,7 +93,8 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
 fn skipped(mut rest: &str) -> &str {
     loop {
         let next = rest.trim_start_matches([' ', '\t']);
-        let next = next.strip_prefix("\\\n").unwrap_or(next);
+        // Directly before a word it is a part of that word, which is no reserved one then.
+        let next = next.strip_prefix("\\\n").filter(|behind| behind.starts_with([' ', '\t', '\n'])).unwrap_or(next);
         let next = if next.starts_with('#') { next.find('\n').map_or("", |end| next.get(end..).unwrap_or("")) } else { next };
         if next.len() == rest.len() {
             return rest;

@@ -51,14 +51,22 @@ pub enum GrubError {
     #[error(transparent)]
     Defaults(#[from] defaults::DefaultsError),
     /// What we wrote does not read back as a GRUB script, which is a bug of ours.
-    #[error("the new {file} is not a GRUB script at line {line}: {reason}")]
+    #[error("the new {file} is not a GRUB script: {error}")]
     Script {
         /// Name of the file.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// What was found.
-        reason: String,
+        file: &'static str,
+        /// Where and why.
+        error: lexer::SyntaxError,
+    },
+    /// What we wrote reads back as something else, which is a bug of ours.
+    #[error("the new {file} reads back with {found} entries instead of {wanted}")]
+    Entries {
+        /// Name of the file.
+        file: &'static str,
+        /// Entries as they should be.
+        found: usize,
+        /// Entries that should be there.
+        wanted: usize,
     },
     /// A title, user name or hash that cannot stand in the menu.
     #[error("{0:?} cannot stand in the menu as {1}")]

@@ -4,6 +4,7 @@
 //! deployment to deployment is read by it out of files (`ast.env`, `good.cfg`, the boot block) as checked data.
 
 use super::GrubError;
+use super::defaults::Defaults;
 use crate::cmdline::BlockPlace;
 use crate::layout::{FILE_BLOCK_A, FILE_BLOCK_B, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR};
 
@@ -47,6 +48,24 @@ pub struct Serial {
     pub unit: u8,
     /// Bits per second.
     pub speed: u32,
+}
+
+impl Serial {
+    /// The serial line that `/etc/default/grub` asks for: `serial` among the terminals, `GRUB_SERIAL_COMMAND` for its unit and speed.
+    ///
+    /// Refuses: values that only a shell could tell.
+    pub fn from_defaults(defaults: &Defaults) -> Result<Option<Self>, GrubError> {
+        let mut wanted = false;
+        for name in ["GRUB_TERMINAL", "GRUB_TERMINAL_INPUT", "GRUB_TERMINAL_OUTPUT"] {
+            wanted |= defaults.get(name)?.is_some_and(|v| v.split_ascii_whitespace().any(|w| w.starts_with("serial")));
+        }
+        let command = defaults.get("GRUB_SERIAL_COMMAND")?.unwrap_or_default();
+        let option = |name: &str| command.split_ascii_whitespace().find_map(|w| w.strip_prefix(name));
+        let unit = option("--unit=").and_then(|v| v.parse().ok()).unwrap_or(0);
+        // What GRUB itself takes when nothing is said.
+        let speed = option("--speed=").and_then(|v| v.parse().ok()).unwrap_or(9600);
+        Ok(wanted.then_some(Self { unit, speed }))
+    }
 }
 
 /// What differs between machines; it is found out when the boot loader is installed.
@@ -112,4 +131,54 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
 fn uuid(text: &str) -> Result<&str, GrubError> {
     let plain = (4..=36).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     if plain { Ok(text) } else { Err(GrubError::Uuid(text.chars().take(40).collect())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grub::parser::{What, parse};
+
+    fn config(block: BlockPlace) -> ScriptConfig {
+        let serial = Some(Serial { unit: 0, speed: 115_200 });
+        ScriptConfig { fs_uuid: "12345678-1234-1234-1234-123456789abc".into(), block, serial }
+    }
+
+    #[test]
+    fn every_place_gives_a_script_without_blanks() {
+        for block in [BlockPlace::Raw, BlockPlace::Files("ABCD-1234".into()), BlockPlace::Local] {
+            let text = render(&config(block.clone())).expect("a script");
+            assert!(!text.contains('@') || !text.split('@').skip(1).any(|t| t.starts_with(|c: char| c.is_ascii_uppercase())), "{block:?}");
+            let script = parse(&text).expect("GRUB's language");
+            let functions = script.iter().filter(|s| matches!(s.what, What::Function { .. })).count();
+            assert_eq!(functions, 17, "{block:?}");
+        }
+    }
+
+    #[test]
+    fn r7_what_is_no_uuid_does_not_get_into_a_script() {
+        for bad in ["", "'; reboot; '", "1234\n5678", "$(x)", "12 34"] {
+            assert!(matches!(render(&config(BlockPlace::Files(bad.into()))), Err(GrubError::Uuid(_))), "{bad:?}");
+            let config = ScriptConfig { fs_uuid: bad.into(), ..config(BlockPlace::Raw) };
+            assert!(matches!(render(&config), Err(GrubError::Uuid(_))), "{bad:?}");
+        }
+    }
+
+    /// GRUB drops lines that begin with `#` before it reads them; behind blanks it reads a quote in a comment as a quote.
+    #[test]
+    fn comments_stand_at_the_beginning_of_their_lines() {
+        for line in TEMPLATE.lines().filter(|l| l.contains('#') && !l.starts_with('#')) {
+            assert!(!line.contains(" #"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_serial_line_is_taken_from_the_settings() {
+        let serial = |text: &str| Serial::from_defaults(&Defaults::parse(text)).expect("settings");
+        assert_eq!(serial("GRUB_TERMINAL=console"), None);
+        assert_eq!(
+            serial("GRUB_TERMINAL='serial console'\nGRUB_SERIAL_COMMAND='serial --unit=1 --speed=115200'"),
+            Some(Serial { unit: 1, speed: 115_200 })
+        );
+        assert_eq!(serial("GRUB_TERMINAL_OUTPUT=serial"), Some(Serial { unit: 0, speed: 9600 }));
+    }
 }
