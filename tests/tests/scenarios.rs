@@ -47,7 +47,19 @@ fn scenario_01_fresh_image(column: Column) {
     vm.power_off(Duration::from_secs(60)).unwrap();
 }
 
-#[test]
-fn scenario_01_fresh_image_bios206_gap() {
-    scenario_01_fresh_image(Column::Bios206Gap);
+/// One test for each column that a scenario runs in.
+macro_rules! columns {
+    ($scenario:ident: $($name:ident = $column:ident),+ $(,)?) => {
+        $(#[test]
+        fn $name() {
+            $scenario(Column::$column);
+        })+
+    };
 }
+
+columns!(scenario_01_fresh_image:
+    scenario_01_fresh_image_bios206_gap = Bios206Gap,
+    scenario_01_fresh_image_bios214_raw = Bios214Raw,
+    scenario_01_fresh_image_efi206 = Efi206,
+    scenario_01_fresh_image_efi214 = Efi214,
+);

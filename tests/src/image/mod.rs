@@ -45,7 +45,7 @@ pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
     let key = Key::new("image")
         .with(name_of(&packages))
         .with(column.name())
-        .with(name_of(&grub.modules_dir(column.platform()).ancestors().nth(4).unwrap_or(Path::new("")).to_owned()))
+        .with(name_of(&grub.modules_dir(column.platform()).ancestors().nth(4).unwrap_or(Path::new(""))))
         .add_tree(&project.join("ast/src"))?
         .add_tree(&tests_dir().join("src/image"))?;
     let dir = cache.join("images").join(format!("{}-{}-{}", column.name(), state.name(), key.name()));
