@@ -1,4 +1,5 @@
-//! The early unit: marks that a trial reached userspace, and completes the shared `/var` at the first start of a deployment (S9).
+//! The early unit: marks that a trial reached userspace, and at the first start of a deployment completes the shared `/var` (S9) and
+//! `/etc` (U7).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,11 +17,11 @@ use crate::gate::read_booted;
 use crate::var;
 use crate::voice::{Message, Voice};
 
-/// A file for each deployment whose part of `/var` was added, in the `/var` that it was added to: when that is given back as it was
+/// A file for each deployment that had its first start, in the `/var` that was completed then: when that is given back as it was
 /// before, they are gone with it.
-const MARKS: &str = "lib/ast/var-of";
+const MARKS: &str = "lib/ast/started";
 
-/// The start is marked and `/var` is complete. Nothing here keeps a machine from starting.
+/// The start is marked, `/var` and `/etc` are complete. Nothing here keeps a machine from starting.
 pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
     let layout = Layout::of_sysroot(sysroot);
     let booted = read_booted(sysroot);
@@ -35,7 +36,13 @@ pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
         told(mark(&layout, &booted).map_err(Into::into));
     }
     if let Some(d) = booted.d.filter(|_| !booted.volatile) {
-        told(complete_var(sysroot, &layout, d, voice));
+        let var = sysroot.join("var");
+        let mark = var.join(MARKS).join(d.to_string());
+        if !mark.exists() {
+            let etc = if booted.on_trial() { merge_etc(sysroot, &layout, &booted, voice) } else { Ok(()) };
+            let done = complete_var(&layout, d, &var, voice).and(etc).and_then(|()| started(&layout, &mark));
+            told(done);
+        }
     }
     status
 }
@@ -55,28 +62,36 @@ fn mark(layout: &Layout, booted: &Booted) -> Result<(), SysError> {
 /// What the deployment's packages put into `/var` is there, as far as something of that name was not there already.
 ///
 /// If interrupted: the next start goes on; nothing half copied is taken for whole.
-fn complete_var(sysroot: &Path, layout: &Layout, d: DeployId, voice: &Voice) -> Result<(), Error> {
-    let var = sysroot.join("var");
-    let marks = var.join(MARKS);
-    let mark = marks.join(d.to_string());
-    if mark.exists() {
-        return Ok(());
-    }
+fn complete_var(layout: &Layout, d: DeployId, var: &Path, voice: &Voice) -> Result<(), Error> {
     let set = record::load(layout, d)?.set;
-    let added = var::add_missing(&layout.set_part(set, Part::Var), &var)?;
-    file::syncfs(&var)?;
-    file::make_dirs(&marks)?;
-    file::replace(&mark, b"")?;
+    let added = var::add_missing(&layout.set_part(set, Part::Var), var)?;
+    if added > 0 {
+        voice.say(Message::Step, &format!("{added} new paths in /var"));
+    }
+    Ok(())
+}
+
+/// `/etc` has what was edited since the deploy.
+fn merge_etc(sysroot: &Path, layout: &Layout, booted: &Booted, voice: &Voice) -> Result<(), Error> {
+    for path in crate::etc::merge_again(sysroot, layout, booted)?.into_iter().flat_map(|report| report.kept) {
+        voice.say(Message::Step, &format!("/etc/{} was edited after the update was made, and is kept", path.display()));
+    }
+    Ok(())
+}
+
+/// It is on disk that the deployment of `mark` had its first start.
+fn started(layout: &Layout, mark: &Path) -> Result<(), Error> {
+    let Some(marks) = mark.parent() else { return Ok(()) };
+    file::make_dirs(marks)?;
+    file::syncfs(marks)?;
+    file::replace(mark, b"")?;
     // Marks of deployments that are gone: their numbers never come again.
     let there = volumes::deployments(layout).unwrap_or_default();
-    for name in file::names(&marks)? {
+    for name in file::names(marks)? {
         let known = name.to_str().and_then(|n| n.parse().ok()).is_some_and(|n: DeployId| there.contains(&n));
         if !known && !there.is_empty() {
             file::remove_if_exists(&marks.join(name))?;
         }
-    }
-    if added > 0 {
-        voice.say(Message::Step, &format!("{added} new paths in /var"));
     }
     Ok(())
 }

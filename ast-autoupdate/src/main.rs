@@ -1,12 +1,13 @@
 //! `ast-autoupdate`: the service that updates an unattended machine, tries the result, and comes back when it is bad.
 //!
-//! Three verbs for three units: `first-boot` (ast-firstboot.service) marks the start and completes `/var`, `health`
+//! Three verbs for three units: `first-boot` (ast-firstboot.service) marks the start and completes `/var` and `/etc`, `health`
 //! (ast-health.service) judges the start and promotes a trial, `run` (ast-autoupdate.service) makes one cycle.
 //! What is decided is decided in [`ast::updates`] and [`ast::health`]; here it is done.
 
 mod baseline;
 mod cycle;
 mod error;
+mod etc;
 mod facts;
 mod first;
 mod gate;
@@ -39,7 +40,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Marks this start, and completes /var at the first start of a deployment.
+    /// Marks this start, and completes /var and /etc at the first start of a deployment.
     FirstBoot,
     /// Makes one cycle: check, upgrade, try.
     Run {

@@ -222,12 +222,36 @@ fn u2_u1_nothing_new_and_what_failed_leave_nothing_behind() {
 
     // The repaired update is another one, and is tried.
     bed.offer(State::V3);
+    let old_etc = bed.layout().deployment_part(DeployId::new(1), Part::Etc);
+    fs::write(old_etc.join("before-the-deploy"), "mine").expect("file");
     bed.run(&["run", "--now"], None);
     let d = bed.assert_armed("3-1");
+    let arm = bed.store().block().expect("block").arm;
+    let new_etc = bed.layout().deployment_part(d, Part::Etc);
+    assert_eq!(fs::read_to_string(new_etc.join("before-the-deploy")).expect("merged"), "mine");
+
+    // U7: what is edited between the deploy and the restart arrives at the first start, and only then.
+    fs::write(old_etc.join("before-the-deploy"), "mine, again").expect("file");
+    fs::write(old_etc.join("after-the-deploy"), "mine").expect("file");
+    fs::remove_file(old_etc.join("hostname")).expect("deleted");
+    bed.booted(&format!("d={d}\nset=1.1\nwhy=trial\narm={arm}\nleft=2\nenv=ok\nblock=raw\n"));
+    let first = || {
+        let out = bed.run(&["first-boot"], None);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    first();
+    let read = |name: &str| fs::read_to_string(new_etc.join(name)).unwrap_or_default();
+    assert_eq!((read("before-the-deploy").as_str(), read("after-the-deploy").as_str()), ("mine, again", "mine"));
+    assert!(!new_etc.join("hostname").exists() && !new_etc.join("before-the-deploy.pacnew").exists());
+    assert_eq!(read("machine-id"), fs::read_to_string(old_etc.join("machine-id")).expect("an id"));
+    fs::write(new_etc.join("after-the-deploy"), "mine, later").expect("file");
+    first();
+    assert_eq!(read("after-the-deploy"), "mine, later", "once");
+    assert_eq!(volumes::work_copies(&bed.layout()).expect("copies"), Vec::<String>::new());
 
     // It is promoted (by the gate, in a machine); the next cycle takes note and finds nothing more.
     let store = bed.store();
-    let booted = ast::boot::booted::Booted::parse(&format!("d={d}\nset=1.1\nwhy=trial\narm={}\nleft=2\n", store.block().expect("block").arm));
+    let booted = ast::boot::booted::Booted::parse(&format!("d={d}\nset=1.1\nwhy=trial\narm={arm}\nleft=2\n"));
     let plan = deploy::plan_promote(&store, &booted).expect("planned").expect("a promotion");
     drop(store.lock(Wait::No).expect("locked").run(plan).expect("promoted"));
     bed.booted(&format!("d={d}\nset=1.1\nwhy=good\nenv=ok\n"));
