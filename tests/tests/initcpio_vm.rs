@@ -1,0 +1,173 @@
+//! `ast-initcpio` in a machine whose kernel is started directly, so that the test plays GRUB: counting on FAT, the watchdog's way
+//! to systemd, emergencies, a root that never comes.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ast::boot::medium::Which;
+use ast::boot::stage::Stage;
+use ast::boot::{BootBlock, Mode, Trial};
+use ast::id::{ArmId, DeployId};
+use ast::layout::{FILE_BLOCK_A, FILE_BLOCK_B};
+use ast::sys::btrfs::{Access, snapshot};
+use ast_tests::image::{self, Column};
+use ast_tests::lab::repo::State;
+use ast_tests::scenario::BOOT;
+use ast_tests::vm::{Disk, Kernel, Offline, Vm, VmConfig, cache_dir, overlay};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Time for something that a running machine does at once.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A machine whose GRUB is this test.
+struct Bench {
+    dir: tempfile::TempDir,
+    disk: PathBuf,
+    /// Numbers of the partitions with the block's files and with the btrfs.
+    fat: u32,
+    btrfs: u32,
+    /// `root=… ast.block=…` of this machine.
+    words: String,
+}
+
+impl Bench {
+    /// A fresh machine with deployment 1 (good) and its clone 2, armed with two tries as arming 9.
+    fn new() -> Self {
+        let image = image::build(&cache_dir(), Column::Bios206Gap, State::V1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let disk = overlay(&image, dir.path()).unwrap();
+        let offline = Offline::open(&disk).unwrap();
+        let shown = offline.path().to_owned();
+        let of = |number: u32| {
+            let part = offline.partition(number).unwrap();
+            let file = std::fs::File::open(&shown).unwrap();
+            let window = dir.path().join("window");
+            // The first megabyte holds both kinds of superblock.
+            let mut bytes = vec![0; 1 << 20];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, part.start).unwrap();
+            std::fs::write(&window, bytes).unwrap();
+            (number, ast::sys::device::uuid_of(&window))
+        };
+        let parts: Vec<_> = offline.partitions().iter().map(|p| of(p.number)).collect();
+        let find = |length: usize| parts.iter().find_map(|(n, uuid)| uuid.clone().filter(|u| u.len() == length).map(|u| (*n, u)));
+        let ((fat, serial), (btrfs, uuid)) = (find(9).expect("a FAT partition"), find(36).expect("a btrfs partition"));
+        let mounted = offline.mount(btrfs, "subvolid=5").unwrap();
+        let deploy = mounted.path("@.snapshots/deploy");
+        for name in ["vmlinuz-linux", "initramfs-linux.img"] {
+            std::fs::copy(deploy.join("1/boot").join(name), dir.path().join(name)).unwrap();
+        }
+        std::fs::create_dir(deploy.join("2")).unwrap();
+        for (part, access) in [("root", Access::ReadOnly), ("etc", Access::Writable), ("boot", Access::ReadOnly)] {
+            snapshot(&deploy.join("1").join(part), &deploy.join("2").join(part), access).unwrap();
+        }
+        mounted.unmount().unwrap();
+        let trial = Some(Trial { deployment: DeployId::new(2), mode: Mode::Trial, tries: 2 });
+        let block = BootBlock { trial, arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
+        for path in [FILE_BLOCK_A, FILE_BLOCK_B] {
+            offline.fat(fat).unwrap().write(&format!("/{path}"), &block.encode().unwrap()).unwrap();
+        }
+        offline.close().unwrap();
+        Self { dir, disk, fat, btrfs, words: format!("root=UUID={uuid} ast.block=files:{serial}") }
+    }
+
+    /// A start with these words.
+    fn start(&self, words: &str) -> Vm {
+        let mut config = VmConfig::new("vm_initcpio").disk(Disk::qcow2(&self.disk));
+        config.kernel = Some(Kernel {
+            image: self.dir.path().join("vmlinuz-linux"),
+            initrd: Some(self.dir.path().join("initramfs-linux.img")),
+            append: format!("console=ttyS0,115200 panic=10 rd.systemd.gpt_auto=0 systemd.show_status=0 quiet {} {words}", self.words),
+        });
+        config.watchdog = true;
+        Vm::start(config).unwrap()
+    }
+
+    /// What is on the disk: copies A and B, and the stage file.
+    fn look(&self) -> (BootBlock, BootBlock, Stage) {
+        let offline = Offline::open(&self.disk).unwrap();
+        let copy = |path: &str| BootBlock::parse(&offline.fat(self.fat).unwrap().read(&format!("/{path}")).unwrap()).unwrap();
+        let (a, b) = (copy(FILE_BLOCK_A), copy(FILE_BLOCK_B));
+        let mounted = offline.mount(self.btrfs, "subvolid=5").unwrap();
+        let stage = std::fs::read_to_string(mounted.path("@.snapshots/ast/stage")).unwrap_or_default();
+        mounted.unmount().unwrap();
+        offline.close().unwrap();
+        (a, b, Stage::parse(&stage))
+    }
+
+    /// What GRUB does before it starts a trial: the copy that it reads has one try less.
+    fn take(&self, which: Which) {
+        let (a, b, _) = self.look();
+        let (mut block, path) = if which == Which::A { (a, FILE_BLOCK_A) } else { (b, FILE_BLOCK_B) };
+        block.trial.as_mut().unwrap().tries -= 1;
+        let offline = Offline::open(&self.disk).unwrap();
+        offline.fat(self.fat).unwrap().write(&format!("/{path}"), &block.encode().unwrap()).unwrap();
+        offline.close().unwrap();
+    }
+}
+
+#[test]
+fn vm_initcpio_a_trial_is_counted_watched_and_never_ends_in_a_shell() {
+    let bench = Bench::new();
+
+    // The first start: the power goes when userspace is up.
+    bench.take(Which::A);
+    let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9.1 ast.env=ok");
+    vm.wait_shell(BOOT).unwrap();
+    let booted = vm.sh("cat /run/ast/booted").unwrap();
+    for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok"] {
+        assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
+    }
+    // B14: the watchdog that the initramfs armed is systemd's now.
+    let watchdog = vm.sh("systemctl show -P RuntimeWatchdogUSec; dmesg | grep -c 'Using hardware watchdog'").unwrap();
+    assert_eq!(watchdog, "2min\n1\n");
+    let hung = vm.sh("systemctl show -P JobTimeoutUSec -P JobTimeoutAction multi-user.target; systemctl is-active ast-trial-deadline.timer").unwrap();
+    assert_eq!(hung, "16min\nreboot-force\nactive\n");
+    vm.power_cut();
+    let (_, _, stage) = bench.look();
+    assert_eq!((stage.arm, stage.left, stage.back, stage.evidence.len()), (Some(ArmId::new(9)), 1, 0, 0), "{stage:?}");
+
+    // The second: its try comes back, in both copies. Then systemd gives up, and nobody gets a shell.
+    bench.take(Which::A);
+    let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9. ast.env=ok");
+    vm.wait_shell(BOOT).unwrap();
+    assert!(vm.sh("dmesg | grep 'ast:'").unwrap().contains("its try is given back (1 of 5)"));
+    vm.send("systemctl emergency\r").unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    let (a, b, stage) = bench.look();
+    let tries = |block: &BootBlock| block.trial.map(|t| t.tries);
+    assert_eq!((tries(&a), tries(&b), stage.back), (Some(1), Some(1), 1), "{stage:?}");
+    assert!(stage.evidence.iter().any(|line| line.starts_with("emergency: ")), "{stage:?}");
+
+    // The last: after that it is not given back. A gate that is hung leaves evidence, and the machine restarts.
+    bench.take(Which::A);
+    let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9. ast.env=ok ast.deadline=3600");
+    vm.wait_shell(BOOT).unwrap();
+    let gate = "mkdir -p /run/systemd/system/ast-health.service.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 100\\nTimeoutStartSec=2\\n' > /run/systemd/system/ast-health.service.d/50-test.conf";
+    vm.sh(&format!("{gate}; systemctl daemon-reload; systemctl stop ast-health.service; systemctl start --no-block ast-health.service")).unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    let (a, _, stage) = bench.look();
+    assert_eq!((tries(&a), stage.back), (Some(0), 1), "{stage:?}");
+    assert!(stage.evidence.iter().any(|line| line.contains("the gate ended with timeout")), "{stage:?}");
+}
+
+#[test]
+fn vm_initcpio_any_set_boots_and_a_root_that_never_comes_is_no_end() {
+    let bench = Bench::new();
+    let mut vm = bench.start("ast.set=0.1 ast.why=chosen");
+    vm.wait_shell(BOOT).unwrap();
+    let seen = vm.sh("findmnt -no FSTYPE /etc; cat /etc/machine-id; cat /run/ast/booted; systemctl is-system-running --wait; systemctl --failed --plain --no-legend").unwrap();
+    assert_eq!(seen, "overlay\n0123456789abcdef0123456789abcdef\nset=0.1\nwhy=chosen\nvolatile=1\nblock=".to_owned() + bench.words.split_once("ast.block=").unwrap().1 + "\nrunning\n");
+    vm.power_cut();
+
+    // The last root= counts: this one is nobody's.
+    let nowhere = "root=UUID=00000000-0000-4000-8000-000000000000 rootdelay=2";
+    let mut vm = bench.start(&format!("ast.d=1 ast.why=good {nowhere}"));
+    vm.expect("no btrfs with UUID 00000000-0000-4000-8000-000000000000 appeared within 2 seconds", BOOT).unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    let mut vm = bench.start(&format!("ast.d=1 ast.why=good ast.attended {nowhere}"));
+    vm.expect("no root is mounted. Mount one at /new_root, or type 'exit' to try again", BOOT).unwrap();
+    vm.wait_shell(SOON).unwrap();
+    vm.power_cut();
+}
