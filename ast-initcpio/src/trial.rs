@@ -9,6 +9,7 @@ use ast::boot::BootBlock;
 use ast::boot::booted::Booted;
 use ast::boot::stage::{self, Stage, Start};
 use ast::cmdline::Cmdline;
+use ast::id::ArmId;
 use ast::layout::{BOOTED_RECORD, Layout, STAGE};
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::watchdog::Watchdog;
@@ -28,6 +29,8 @@ const CARD_RESET: u32 = 0x20;
 const DEADLINE: u32 = 900;
 /// Seconds that the same by systemd's own hand comes later: it leaves no evidence, so it is the brace to our belt.
 const BRACE: u32 = 60;
+/// Tries left, when this start is counted: one start counts once (B4), and /run is as old as the start.
+const COUNTED: &str = "/run/ast/counted";
 /// Where pstore is mounted to be looked at, before systemd takes its records away.
 const PSTORE: &str = "/run/ast/pstore";
 /// Units that exist until the next start only.
@@ -61,6 +64,19 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
 /// Refuses: a trial that has no try left, or whose start cannot be counted at all.
 pub fn begin(line: &Cmdline, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
     let Some((arm, left)) = line.arm else { return Ok(0) };
+    // In the shell of an attended machine this program may be run again.
+    let counted = Path::new(COUNTED);
+    if let Some(left) = file::read(counted).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {
+        return Ok(left);
+    }
+    let left = count(line, arm, left, machine, options, voice)?;
+    if let Err(error) = write(counted.parent().unwrap_or(counted), "counted", &format!("{left}\n")) {
+        voice.warn(&error.to_string());
+    }
+    Ok(left)
+}
+
+fn count(line: &Cmdline, arm: ArmId, left: u8, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
     let grub_counts = line.env_ok != Some(false);
     let start =
         Start { arm: Some(arm), left, grub_counts, pstore: pstore_records(options), watchdog_reset: watchdog_reset(&options.bootstatus) };

@@ -16,7 +16,7 @@ const MOUNTS: &str = r#"awk -v r="$R" 'index($5, r) == 1 { split($6, o, ","); p 
 fn a_deployment_is_mounted_as_the_interface_says() {
     let disk = Disk::new();
     let look = format!(
-        "{MOUNTS}; cat $R/usr/lib/name $R/etc/name $R/boot/vmlinuz-linux $R/boot/grub/grub.cfg; touch $R/x 2>&1 | grep -o Read-only; touch $R/boot/x 2>&1 | grep -o Read-only; echo edit > $R/etc/edited; echo v > $R/var/v; grep -c noatime /proc/self/mounts"
+        "{MOUNTS}; cat $R/usr/lib/name $R/etc/name $R/boot/vmlinuz-linux $R/boot/grub/grub.cfg; touch $R/x 2>&1 | grep -o Read-only; touch $R/boot/x 2>&1 | grep -o Read-only; echo edit > $R/etc/edited; echo v > $R/var/v; grep \"$R\" /proc/self/mounts | grep -c noatime"
     );
     let started = disk.start("ast.d=6 ast.why=good ast.env=ok ast.arm=4.", &look);
     let mut lines = started.seen.lines();
@@ -228,6 +228,28 @@ fn b3_evidence_keeps_the_try() {
     assert_eq!(disk.block().trial.expect("trial").tries, 0, "given back in spite of a recorded panic");
     assert!(disk.stage().expect("stage").earlier.iter().any(|l| l.starts_with("pstore: dmesg-efi-1")));
     assert!(start_trial(&disk, &more, "true").is_none());
+}
+
+#[test]
+fn b4_one_start_counts_once_however_often_the_program_runs() {
+    let disk = Disk::new();
+    let program = fixture::program().display();
+    let again = format!("umount -R $R; {program} mount $R --cmdline cmdline --kmsg /dev/null --watchdog /nowhere --pstore /nowhere --no-restart; cat $R/etc/name; grep left /run/ast/booted");
+    // By GRUB, which gave a try back at the start before.
+    armed(&disk, 3);
+    start_trial(&disk, "", "true").expect("first");
+    let started = start_trial(&disk, "", &again).expect("second");
+    assert_eq!((started.seen.as_str(), disk.block().trial.map(|t| t.tries)), ("d7\nleft=2\n", Some(2)), "{started:?}");
+    assert_eq!(disk.stage().expect("stage").back, 1);
+    // By the initramfs alone.
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let started = disk.start("ast.d=7 ast.why=trial ast.arm=4.111 ast.env=fail", &again);
+    assert_eq!((started.seen.as_str(), disk.block().trial.map(|t| t.tries)), ("d7\nleft=2\n", Some(2)), "{started:?}");
+    // And where it is spent, the trial is not started.
+    armed(&disk, 0);
+    let spent = disk.start("ast.d=7 ast.why=trial ast.arm=4. ast.env=fail", "ls $R");
+    assert_eq!((spent.status, spent.seen.as_str()), (3, ""), "{spent:?}");
 }
 
 #[test]

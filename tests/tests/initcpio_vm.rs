@@ -59,6 +59,10 @@ impl Bench {
         for (part, access) in [("root", Access::ReadOnly), ("etc", Access::Writable), ("boot", Access::ReadOnly)] {
             snapshot(&deploy.join("1").join(part), &deploy.join("2").join(part), access).unwrap();
         }
+        // A gate that takes its time, so that no start here is promoted meanwhile.
+        let gate = deploy.join("2/etc/systemd/system/ast-health.service.d");
+        std::fs::create_dir_all(&gate).unwrap();
+        std::fs::write(gate.join("50-test.conf"), "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n").unwrap();
         mounted.unmount().unwrap();
         let trial = Some(Trial { deployment: DeployId::new(2), mode: Mode::Trial, tries: 2 });
         let block = BootBlock { trial, arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
@@ -142,8 +146,8 @@ fn vm_initcpio_a_trial_is_counted_watched_and_never_ends_in_a_shell() {
     bench.take(Which::A);
     let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9. ast.env=ok ast.deadline=3600");
     vm.wait_shell(BOOT).unwrap();
-    let gate = "mkdir -p /run/systemd/system/ast-health.service.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 100\\nTimeoutStartSec=2\\n' > /run/systemd/system/ast-health.service.d/50-test.conf";
-    vm.sh(&format!("{gate}; systemctl daemon-reload; systemctl stop ast-health.service; systemctl start --no-block ast-health.service")).unwrap();
+    let impatient = "mkdir -p /run/systemd/system/ast-health.service.d; printf '[Service]\\nTimeoutStartSec=2\\n' > /run/systemd/system/ast-health.service.d/60-test.conf";
+    vm.sh(&format!("{impatient}; systemctl daemon-reload; systemctl stop ast-health.service; systemctl start --no-block ast-health.service")).unwrap();
     vm.wait_reset(SOON).unwrap();
     vm.power_cut();
     let (a, _, stage) = bench.look();

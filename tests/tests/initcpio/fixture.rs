@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ast::boot::BootBlock;
 use ast::boot::booted::Booted;
@@ -9,7 +10,7 @@ use ast::boot::medium::Medium;
 use ast::boot::stage::Stage;
 use ast::id::{ArmId, DeployId};
 use ast::sys::btrfs;
-use ast::sys::mount::{Mounted, MsFlags};
+use ast::sys::mount::{self, MsFlags};
 
 /// Runs a line of shell that must succeed; gives its output.
 pub fn sh(line: &str) -> String {
@@ -124,9 +125,14 @@ impl Disk {
     /// Works on the top level while the machine is off.
     pub fn change<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
         let at = tempfile::tempdir().expect("dir");
-        let mounted = Mounted::new(&self.device, at.path(), "btrfs", MsFlags::empty(), "subvolid=5").expect("mounted");
+        mount::mount(&self.device, at.path(), "btrfs", MsFlags::empty(), "subvolid=5").expect("mounted");
         let result = work(at.path());
-        mounted.unmount().expect("unmounted");
+        // A child that another test's thread forks meanwhile has our files open until it becomes its program.
+        let until = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = mount::unmount(at.path()) {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         result
     }
 
