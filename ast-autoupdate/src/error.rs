@@ -40,9 +40,6 @@ pub enum Error {
     /// A bug: an effect came without what it works on.
     #[error("a step came out of its order; the next cycle begins anew")]
     Lost,
-    /// The clock of the kernel.
-    #[error("the kernel does not tell the time since boot")]
-    Clock(#[source] std::io::Error),
 }
 
 /// The error and what caused it, in one line.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ast::layout::Layout;
-use ast::sys::file;
 use ast::sys::lock::{Lock, LockError, Wait};
 use ast::updates::{self, Effect, Event, Updates};
 
@@ -41,9 +40,7 @@ impl Memory {
     }
 
     fn load(layout: &Layout, lock: Option<Lock>) -> Result<Self, Error> {
-        let mut updates = updates::load(layout)?;
-        let (boot_id, uptime) = since_boot()?;
-        updates.clock.tick(&boot_id, uptime);
+        let updates = updates::load(layout)?;
         Ok(Self { layout: layout.clone(), updates, _lock: lock })
     }
 
@@ -57,19 +54,11 @@ impl Memory {
     /// If interrupted: the memory is as before or as after.
     pub fn take(&mut self, event: Event) -> Result<Vec<Effect>, Error> {
         let (mut next, effects) = self.updates.clone().step(event)?;
-        let (boot_id, uptime) = since_boot()?;
-        next.clock.tick(&boot_id, uptime);
+        updates::tick(&mut next)?;
         updates::save(&self.layout, &next)?;
         self.updates = next;
         crate::status::publish(&self.updates);
         ast::store::stop_point(&format!("updates: {}", self.updates.state.name()));
         Ok(effects)
     }
-}
-
-/// The kernel's id of this start, and the seconds since then, sleep included.
-fn since_boot() -> Result<(String, u64), Error> {
-    let id = file::read("/proc/sys/kernel/random/boot_id".as_ref())?;
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_err(|e| Error::Clock(e.into()))?;
-    Ok((String::from_utf8_lossy(&id).trim().to_owned(), u64::try_from(time.tv_sec()).unwrap_or(0)))
 }

@@ -16,6 +16,7 @@ mod rollback;
 mod run;
 mod status;
 mod tree;
+mod update;
 
 use std::process::ExitCode;
 
@@ -93,6 +94,10 @@ enum Command {
     Deploy(deploy::Args),
     /// Go back to what ran well
     Rollback(rollback::Args),
+    /// Say how the unattended updates are doing
+    Check(update::CheckArgs),
+    /// Make one unattended update now
+    AutoUpgrade(update::UpgradeArgs),
     /// Say that the booted deployment is good, whatever the health checks say
     Good(mark::Args),
     /// Say that the booted deployment is bad, and go back at the next reboot
@@ -169,6 +174,8 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Chroot(args)) => chroot::run(&args, global),
         Some(Command::Deploy(args)) => deploy::run(&args, global),
         Some(Command::Rollback(args)) => rollback::run(&args, global),
+        Some(Command::Check(args)) => update::check(&args, global),
+        Some(Command::AutoUpgrade(args)) => update::upgrade(&args, global),
         Some(Command::Good(args)) => mark::good(&args, global),
         Some(Command::Bad(args)) => mark::bad(&args, global),
         Some(Command::History(args)) => history::run(&args, global),

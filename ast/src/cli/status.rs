@@ -8,8 +8,8 @@ use super::change::opened;
 use super::context::{Global, print};
 use super::error::CommandError;
 use crate::deploy::{Status, status};
-use crate::layout;
-use crate::store::{Store, document};
+use crate::store::Store;
+use crate::updates::{self, Summary};
 
 /// `ast status` has no words of its own.
 #[derive(Debug, clap::Args)]
@@ -36,19 +36,19 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     if global.json {
         let mut document = serde_json::to_value(&status).unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut document {
-            fields.insert("updates".into(), updates.unwrap_or(Value::Null));
+            fields.insert("updates".into(), serde_json::to_value(&updates).unwrap_or(Value::Null));
         }
         return global.print_json(&document);
     }
     print(&text(&status, updates.as_ref()))
 }
 
-/// The document of the updates, as far as it can be read.
-fn updates(store: &Store) -> Option<Value> {
-    document::load_if_exists::<Value>(&store.layout().document(layout::UPDATES)).ok().flatten().map(|loaded| loaded.body)
+/// How the updates are doing, as far as that can be read.
+fn updates(store: &Store) -> Option<Summary> {
+    updates::load(store.layout()).ok().as_ref().map(Summary::of)
 }
 
-fn text(status: &Status, updates: Option<&Value>) -> String {
+fn text(status: &Status, updates: Option<&Summary>) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing into a String cannot fail.
@@ -84,13 +84,10 @@ fn text(status: &Status, updates: Option<&Value>) -> String {
     out
 }
 
-/// What a person wants to know out of the updates' document: the last verdict and what is blocked.
-fn update_lines(updates: &Value) -> Vec<String> {
-    let text = |value: &Value| value.as_str().map(super::context::clean);
-    let mut lines: Vec<String> = updates.get("summary").and_then(text).into_iter().collect();
-    for blocked in updates.get("blocked").and_then(Value::as_array).into_iter().flatten() {
-        let cause = blocked.get("cause").and_then(text).unwrap_or_else(|| "it failed".to_owned());
-        lines.push(format!("blocked: {cause}"));
-    }
-    lines
+/// What a person wants to know of the updates here: whether one failed, how the last cycle ended, what is blocked.
+fn update_lines(updates: &Summary) -> Vec<String> {
+    let degraded = updates.degraded.as_ref().map(|why| format!("degraded: {why}"));
+    let blocked = updates.blocked.iter().map(|b| format!("blocked: {} ({})", b.suspects, b.cause));
+    let last = updates.last.iter().filter(|_| degraded.is_none()).cloned();
+    degraded.iter().cloned().chain(last).chain(blocked).map(|line| super::context::clean(&line)).collect()
 }

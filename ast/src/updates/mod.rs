@@ -1,4 +1,4 @@
-//! The unattended update as a value: one state machine, its block list and its clock. Pure: no file, no program, no clock of its own.
+//! The unattended update as a value: one state machine, its block list and its clock. Pure, but for `keep`, which reads and writes it.
 //!
 //! ```text
 //!  Idle ─► Checking ─► Upgrading ─► Sealing ─► Verified ─► Deploying ─► AwaitingReboot ─► OnTrial ─► Idle (promoted)
@@ -30,7 +30,7 @@ pub use document::{Pause, Retry, Updates};
 pub use facts::{Facts, Request};
 pub use judge::evidence;
 pub use judge::{Cause, Outcome, Result as TrialResult, Verdict};
-pub use keep::{load, save};
+pub use keep::{load, save, tick};
 pub use state::{Candidate, Prepared, State};
 pub use step::{Effect, Ended, Event, Refused};
 pub use summary::{BlockedSet, Summary, TrialEnd};
