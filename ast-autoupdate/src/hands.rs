@@ -12,7 +12,7 @@ use crate::baseline;
 use crate::cycle::LOCK_PATIENCE;
 use crate::error::{Error, chain};
 use crate::facts;
-use crate::update::Work;
+use crate::update::{Planned, Work};
 use crate::voice::{Message, Voice};
 use crate::wait;
 
@@ -92,13 +92,15 @@ impl<'a> Hands<'a> {
                 self.see_baseline(&store);
                 crate::update::plan_deploy(store, set)?
             }
-            (Effect::CommitSeal, Work::Planned { mut store, plan, ready }) => {
+            (Effect::CommitSeal, Work::Planned(planned)) => {
+                let Planned { mut store, plan, ready } = *planned;
                 let State::Sealing { snapshot, .. } = updates.state else { return Err(Error::Lost) };
                 self.finish(&mut store, plan)?;
                 drop(ready);
                 (Work::Nothing, Event::Sealed(store.set_of(snapshot)?))
             }
-            (Effect::CommitDeploy, Work::Planned { mut store, plan, .. }) => {
+            (Effect::CommitDeploy, Work::Planned(planned)) => {
+                let Planned { mut store, plan, .. } = *planned;
                 let text = plan.what.clone();
                 self.finish(&mut store, plan)?;
                 self.voice.say(Message::Armed, &text);
@@ -154,10 +156,11 @@ impl<'a> Hands<'a> {
     fn clear_trial(&self, d: DeployId, arm: ArmId, updates: &Updates) -> Result<Event, StoreError> {
         let mut store = self.lock()?;
         let reason = updates.degraded.clone().unwrap_or_else(|| "one start was asked for".to_owned());
-        match deploy::plan_fail_trial(&store, d, arm, &reason)? {
-            Some(plan) => store.run(plan).map(|_| Event::TrialCleared),
-            None => Ok(Event::Superseded),
+        if let Some(plan) = deploy::plan_fail_trial(&store, d, arm, &reason)? {
+            drop(store.run(plan)?);
         }
+        // One that the block no longer carries is cleared, whoever did it.
+        Ok(Event::TrialCleared)
     }
 }
 

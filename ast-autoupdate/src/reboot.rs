@@ -147,13 +147,17 @@ fn data<T: DeserializeOwned>(text: &str) -> Option<T> {
 
 /// User and object path of each session, out of `a(susso)`.
 fn parse_sessions(text: &str) -> Option<Vec<(String, String)>> {
-    let (list,): (Vec<(String, u32, String, String, String)>,) = data(text)?;
+    /// Id, number of the user, user, seat, object path.
+    type Listed = (String, u32, String, String, String);
+    let (list,): (Vec<Listed>,) = data(text)?;
     Some(list.into_iter().map(|(_, _, user, _, path)| (user, path)).collect())
 }
 
 /// Who blocks a shutdown, out of `a(ssssuu)`.
 fn parse_inhibitors(text: &str) -> Option<Vec<Inhibitor>> {
-    let (list,): (Vec<(String, String, String, String, u32, u32)>,) = data(text)?;
+    /// What, who, why, mode, number of the user, process.
+    type Listed = (String, String, String, String, u32, u32);
+    let (list,): (Vec<Listed>,) = data(text)?;
     let blocks = |what: &str, mode: &str| mode.starts_with("block") && what.split(':').any(|w| w == "shutdown");
     Some(list.into_iter().filter(|(what, _, _, mode, ..)| blocks(what, mode)).map(|(_, who, why, ..)| Inhibitor { who, why }).collect())
 }

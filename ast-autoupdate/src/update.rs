@@ -27,15 +27,19 @@ pub enum Work {
     Upgraded(WorkingCopy),
     /// A copy that may be sealed.
     Whole(ReadyToSeal),
-    /// A plan and the lock under which it was made, so that its numbers hold; the copy that it seals.
-    Planned {
-        /// The store, locked.
-        store: Locked,
-        /// The plan.
-        plan: Plan,
-        /// The copy, if it seals one.
-        ready: Option<ReadyToSeal>,
-    },
+    /// A plan, ready to be carried out.
+    Planned(Box<Planned>),
+}
+
+/// A plan and the lock under which it was made, so that its numbers hold; the copy that it seals.
+#[derive(Debug)]
+pub struct Planned {
+    /// The store, locked.
+    pub store: Locked,
+    /// The plan.
+    pub plan: Plan,
+    /// The copy, if it seals one.
+    pub ready: Option<ReadyToSeal>,
 }
 
 /// What the mirrors have newer than `set`. No snapshot is touched (U2).
@@ -95,7 +99,7 @@ pub fn plan_seal(store: Locked, ready: ReadyToSeal, update: &Candidate) -> Resul
     let source = |part: Part| ready.dir().join(part.name());
     let what = |new| format!("update of {parent} as {new}: {}", update.changes.summary());
     let (plan, new) = store.plan_from(source, Some(parent), &update.description(), what)?;
-    Ok((Work::Planned { store, plan, ready: Some(ready) }, Event::SealPlanned(new)))
+    Ok((Work::Planned(Box::new(Planned { store, plan, ready: Some(ready) })), Event::SealPlanned(new)))
 }
 
 /// The plan that puts `set` on trial, with the default's `/etc` merged into it.
@@ -113,5 +117,5 @@ pub fn plan_deploy(store: Locked, set: SetId) -> Result<(Work, Event), Error> {
     let (plan, d) = deploy::plan_deploy(&store, set.snapshot, How::Trial, Etc::MergedFrom(block.good))?;
     let Commit::Boot { after, .. } = &plan.commit else { return Err(Error::Lost) };
     let arm = after.arm;
-    Ok((Work::Planned { store, plan, ready: None }, Event::DeployPlanned { d, arm }))
+    Ok((Work::Planned(Box::new(Planned { store, plan, ready: None })), Event::DeployPlanned { d, arm }))
 }

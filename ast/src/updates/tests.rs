@@ -387,6 +387,7 @@ fn an_event_out_of_place_is_refused_and_steps_are_counted() {
     assert_eq!(looped, Some(Refused::TooManySteps));
 }
 
+mod drawing;
 mod world;
 
 proptest! {
