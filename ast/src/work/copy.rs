@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::{Bind, Parts, Token, View, WorkError, boot, litter, resolv, run_inside};
+use super::{Bind, Parts, Token, View, WorkError, boot, litter, resolv, run_inside, updated};
 use crate::exec::{Ended, Invocation, Options};
 use crate::id::SetId;
 use crate::layout::{Layout, Part};
@@ -132,6 +132,7 @@ impl WorkingCopy {
             placeholder.remove(&self.parts.etc)?;
         }
         litter::clean(&self.parts, self.source.as_ref())?;
+        updated::mark(&self.parts)?;
         boot::prepare_boot(&self.parts)?;
         let findings = verify::check(&self.parts);
         if !findings.is_empty()

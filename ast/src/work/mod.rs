@@ -19,6 +19,7 @@ mod owner;
 mod parts;
 mod resolv;
 mod terminal;
+mod updated;
 
 use std::path::PathBuf;
 
