@@ -133,7 +133,6 @@ impl WorkingCopy {
         }
         litter::clean(&self.parts, self.source.as_ref())?;
         updated::mark(&self.parts)?;
-        updated::mark(&self.parts)?;
         boot::prepare_boot(&self.parts)?;
         let findings = verify::check(&self.parts);
         if !findings.is_empty()
