@@ -148,10 +148,20 @@ impl Updates {
         } else if matches!(state, State::Deploying { .. }) {
             // It did not happen, and its numbers went to another one since.
             return self.begin_update(state, facts);
+        } else if arm == facts.arm && self.called_bad(&state, facts) {
+            let Some((d, _)) = state.arming() else { return self.begin_update(State::Idle, facts) };
+            self.note_failed(&state, facts, d, arm, Cause::Person);
         } else if !matches!(state, State::Failed { .. }) {
             self.note_superseded(&state);
         }
         self.begin_update(State::Idle, facts)
+    }
+
+    /// Whether somebody took this arming out of the block and put nothing in its place, while the default stayed what it was.
+    fn called_bad(&self, state: &State, facts: &Facts) -> bool {
+        let armed = matches!(state, State::AwaitingReboot { .. } | State::OnTrial { .. });
+        let same = |update: &super::Candidate| facts.good_set.is_some_and(|set| set.snapshot == update.parent.snapshot);
+        armed && state.update().is_some_and(same)
     }
 
     /// Nothing is in the block but good ones: the next update may begin or go on.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Blocked;
+use super::changes::Changes;
 use super::clock::{Age, Clock};
 use super::facts::Request;
 use super::judge::{Outcome, Result, Verdict};
@@ -13,6 +14,8 @@ use crate::id::{ArmId, SetId};
 const MAX_VERDICTS: usize = 64;
 /// Leftovers remembered. Each cycle deletes them, so more than one or two are those that a rule protects.
 const MAX_LEFTOVERS: usize = 16;
+/// Promoted updates remembered: nobody goes back further than the snapshots that are kept.
+const MAX_PROMOTED: usize = 8;
 /// Seconds before the second attempt at something that went wrong: 15 minutes, doubled with each further one.
 const FIRST_WAIT: u64 = 15 * 60;
 /// Longest wait in seconds: a day. A mirror that is down for a week costs a device one day after it is back.
@@ -63,6 +66,8 @@ pub struct Updates {
     pub failed: Option<Prepared>,
     /// Snapshots that updates made and nobody needs: deleted at the beginning of a cycle, forgotten when they are gone.
     pub leftovers: Vec<Prepared>,
+    /// What the last updates changed that became the default: when the mirrors offer the same again, a person has gone back.
+    pub promoted: Vec<Changes>,
     /// Steps of this cycle; not remembered.
     #[serde(skip)]
     pub(super) steps: u32,
@@ -111,6 +116,14 @@ impl Updates {
         self.leftovers.extend(prepared);
         let over = self.leftovers.len().saturating_sub(MAX_LEFTOVERS);
         self.leftovers.drain(..over);
+    }
+
+    /// In memory only: an update with these changes became the default.
+    pub(super) fn note_changes(&mut self, changes: Changes) {
+        self.promoted.retain(|c| c.fingerprint() != changes.fingerprint());
+        self.promoted.push(changes);
+        let over = self.promoted.len().saturating_sub(MAX_PROMOTED);
+        self.promoted.drain(..over);
     }
 
     /// In memory only: an attempt failed; the next is due later, spread by `jitter`.

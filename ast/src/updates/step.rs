@@ -204,9 +204,15 @@ impl Updates {
     }
 
     /// Why these changes are not to be tried now, unless they may be.
-    fn forbidden(&self, changes: &Changes) -> Option<String> {
+    fn forbidden(&mut self, changes: &Changes) -> Option<String> {
         if self.request == Some(Request::Person) {
             return None;
+        }
+        let (now, fingerprint) = (self.now(), changes.fingerprint());
+        let gone_back = self.promoted.iter().any(|c| c.fingerprint() == fingerprint);
+        if gone_back && !self.blocked.iter().any(|b| b.fingerprint == fingerprint) {
+            // It was the default once and is no longer: somebody disliked it.
+            block(&mut self.blocked, changes, Cause::Person, &[], now);
         }
         let days = |until: super::Age| until.since(self.now()).div_ceil(24 * 3600);
         match decide(&self.blocked, changes, self.now()) {
@@ -291,6 +297,9 @@ impl Updates {
         };
         let verdict = self.verdict(d, arm, set, Ending::Promoted, None, Vec::new());
         self.record(verdict);
+        if let Some(update) = state.update() {
+            self.note_changes(update.changes.clone());
+        }
         self.degraded = None;
         self.retry = Default::default();
         self.ended(&format!("deployment {d} booted well and is the default"));

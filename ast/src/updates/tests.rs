@@ -186,6 +186,25 @@ fn the_start_of_the_machine_settles_what_is_left_and_begins_nothing() {
 }
 
 #[test]
+fn u1_what_a_person_calls_bad_or_goes_back_from_is_not_tried_again() {
+    // `ast bad` on the trial: nothing is on trial, the default is what it was, the arming is the newest still.
+    let facts = Facts { good_set: Some(set(1)), arm: ArmId::new(1), ..facts() };
+    for state in [awaiting(), on_trial(None)] {
+        let (machine, _) = begin(at(state), facts.clone());
+        assert_eq!(machine.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [Cause::Person]);
+    }
+    // Promoted, and a day later the mirrors offer the very same again: somebody has rolled back.
+    let (machine, _) = at(on_trial(Some(true))).step(Event::Promoted).expect("promoted");
+    let (machine, _) = begin(machine, facts.clone());
+    let (machine, effects) = machine.step(Event::Checked(v2())).expect("checked");
+    assert!(end_of(&effects).text.starts_with("not trying"), "{effects:?}");
+    let forced = Facts { request: Request::Person, ..facts };
+    let (machine, _) = begin(machine, forced);
+    let (_, effects) = machine.step(Event::Checked(v2())).expect("checked");
+    assert_eq!(effects, vec![Effect::Upgrade(set(1))], "unless that person says so");
+}
+
+#[test]
 fn u10_the_summary_tells_why() {
     let facts = Facts { why: Some(Why::Exhausted), trial: trial(2, 0), arm: ArmId::new(1), trial_set: Some(set(2)), ..facts() };
     let (machine, _) = begin(at(awaiting()), facts);

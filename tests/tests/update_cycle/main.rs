@@ -17,7 +17,7 @@ use ast::updates::{Cause, TrialResult, Updates};
 use ast::volumes;
 use ast_tests::lab::repo::State;
 
-use bed::{Bed, skipped};
+use bed::{Bed, sh, skipped};
 
 #[test]
 fn u2_u1_nothing_new_and_what_failed_leave_nothing_behind() {
@@ -119,6 +119,40 @@ fn b1_u1_a_trial_that_failed_is_judged_blocked_cleared_and_not_tried_again() {
     bed.offer(State::V3);
     bed.cycle();
     assert!(bed.store().block().expect("block").trial.is_some(), "another kernel is tried at once");
+}
+
+#[test]
+fn s10_a_full_disk_is_told_and_space_comes_back() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    bed.offer(State::V2);
+    let before = bed.subvolumes();
+    let full = bed.root.join("var/full");
+    // First so full that nothing is begun, then so that it breaks in the middle of it.
+    for left in [8, 60] {
+        fill(&bed, &full, left);
+        let out = bed.run(&["run", "--now"], None);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success(), "{left} MiB were enough: {text}");
+        assert!(text.contains("MiB are free") || text.contains("the disk is full") || text.contains("No space left"), "{left}: {text}");
+        assert_eq!(bed.subvolumes(), before, "{left}: {text}");
+        assert_eq!(bed.store().block().expect("block").trial, None);
+        fs::remove_file(&full).expect("removed");
+        sh(&format!("btrfs filesystem sync {0}; btrfs subvolume sync {0}", bed.layout().snapshots().display()));
+    }
+    bed.run(&["run", "--now"], None);
+    bed.assert_armed("2-1");
+}
+
+/// A file that leaves `left` MiB of the disk.
+fn fill(bed: &Bed, full: &std::path::Path, left: u64) {
+    let (_, free) = ast::sys::btrfs::space(bed.layout().snapshots()).expect("space");
+    sh(&format!("fallocate -l {} {}; sync", free - (left << 20), full.display()));
+    // What was set aside for metadata counts as free at first.
+    let (_, free) = ast::sys::btrfs::space(bed.layout().snapshots()).expect("space");
+    eprintln!("{} MiB are left of {left} wanted", free >> 20);
 }
 
 #[test]
