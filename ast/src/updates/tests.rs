@@ -133,7 +133,15 @@ fn a_failed_trial_is_judged_blocked_and_cleared_once() {
         (Why::Load, 2, Stage::default(), Cause::NotLoaded),
     ];
     for (why, tries, stage, cause) in causes {
-        let facts = Facts { why: Some(why), trial: trial(2, tries), arm: ArmId::new(1), stage, trial_set: Some(set(2)), ..facts() };
+        let facts = Facts {
+            why: Some(why),
+            trial: trial(2, tries),
+            arm: ArmId::new(1),
+            stage,
+            trial_set: Some(set(2)),
+            trial_changes: Some(v2()),
+            ..facts()
+        };
         let (machine, effects) = begin(at(awaiting()), facts.clone());
         let clear = Effect::ClearTrial { d: DeployId::new(2), arm: ArmId::new(1) };
         assert_eq!(effects, vec![clear.clone()], "{why:?}");
