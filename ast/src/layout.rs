@@ -22,6 +22,8 @@ pub const TOP_SUBVOLS: [&str; 6] = [SNAPSHOTS_SUBVOL, BOOT_SUBVOL, VAR_SUBVOL, H
 
 /// Where the snapshots subvolume is seen in a running system.
 pub const SNAPSHOTS_MOUNT: &str = "/.snapshots";
+/// Where the ESP is seen, when somebody mounts it, below a root.
+pub const ESP_MOUNT: &str = "efi";
 /// What the initramfs says about this boot.
 pub const BOOTED_RECORD: &str = "/run/ast/booted";
 /// pacman's database inside a root: in the snapshot, so it always matches it.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{self, DocumentError};
-use super::machine::{Machine, Numbers};
+use super::machine::{Block, Machine, Numbers};
 use super::run::Verify;
 use super::{Repaired, StoreError, repair};
 use crate::boot::block::BootBlock;
@@ -110,6 +110,11 @@ impl Store {
     /// Refuses: a machine without `machine.json`, or whose medium is not there.
     pub fn medium(&self) -> Result<Medium, StoreError> {
         let machine = self.machine.as_ref().ok_or_else(|| DocumentError::Missing(self.layout.document(layout::MACHINE)))?;
+        // On another machine's disk its ESP is where that machine would see it, or wherever the UUID leads.
+        let esp = self.sysroot.join(layout::ESP_MOUNT);
+        if self.sysroot != Path::new("/") && matches!(machine.block, Block::Files { .. }) && esp.join(layout::FILE_BLOCK_A).exists() {
+            return Ok(Medium::Mounted { dir: esp });
+        }
         // What is mounted comes first: of an image and its copy both have the UUID, and only one is meant.
         let mounted = MountEntry::of(self.layout.snapshots())?.filter(|e| e.fstype == "btrfs").map(|e| e.source);
         let root = match mounted.filter(|node| node.exists()) {

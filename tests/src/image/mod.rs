@@ -1,8 +1,10 @@
 //! Disk images of the lab, made by the very code that installs a machine, one per column, cached by what they are made from.
 
+pub mod armed;
 pub mod column;
 pub mod settle;
 
+pub use armed::armed;
 pub use column::Column;
 
 use crate::lab::cache::{Key, once, project_dir, tests_dir};
@@ -35,6 +37,8 @@ pub enum ImageError {
     Install { image: PathBuf, source: InstallError },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot arm the update to {state}: {why}")]
+    Armed { state: &'static str, why: String },
 }
 
 /// A raw image of `column`, installed from the packages of `state`; made once per content. It must not be written: boot an overlay.

@@ -32,8 +32,13 @@ impl Server {
 
     /// The same on a given port.
     pub fn start_on(root: &Path, port: u16) -> Result<Self> {
-        let io = |source: std::io::Error| Error::Io { path: format!("127.0.0.1:{port}").into(), source };
-        let server = Arc::new(tiny_http::Server::http(("127.0.0.1", port)).map_err(|e| io(std::io::Error::other(e)))?);
+        Self::start_at(root, "127.0.0.1", port)
+    }
+
+    /// The same on another of this machine's addresses.
+    pub fn start_at(root: &Path, address: &str, port: u16) -> Result<Self> {
+        let io = |source: std::io::Error| Error::Io { path: format!("{address}:{port}").into(), source };
+        let server = Arc::new(tiny_http::Server::http((address, port)).map_err(|e| io(std::io::Error::other(e)))?);
         let port = server.server_addr().to_ip().map_or(port, |a| a.port());
         let thread = |_| {
             let (server, root) = (Arc::clone(&server), root.to_owned());

@@ -1,0 +1,105 @@
+//! A machine with an update on trial, powered off: what faults are done to. The real service makes it, on the mounted disk.
+
+use super::{Column, ImageError, build};
+use crate::lab::cache::{Key, once};
+use crate::lab::http::Server;
+use crate::lab::own;
+use crate::lab::repo::{self, State};
+use crate::vm::offline::Offline;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the machine's mirror list says that its mirror is.
+const MIRROR: (&str, u16) = ("10.0.2.2", 8000);
+/// The two copies of the boot block on FAT.
+const BLOCKS: [&str; 2] = [ast::layout::FILE_BLOCK_A, ast::layout::FILE_BLOCK_B];
+
+/// A raw image of `column` on which the update to `state` is deployed as a trial and was never started; made once per content.
+/// It must not be written: boot an overlay.
+pub fn armed(cache: &Path, column: Column, state: State) -> Result<PathBuf, ImageError> {
+    let fresh = build(cache, column, State::V1)?;
+    let packages = repo::build(cache, state)?;
+    let key = Key::new("armed").with(fresh.as_os_str().as_encoded_bytes()).with(packages.as_os_str().as_encoded_bytes()).with(include_str!("armed.rs"));
+    let dir = cache.join("images").join(format!("{}-armed-{}-{}", column.name(), state.name(), key.name()));
+    let program = own::binaries()?.join("ast-autoupdate");
+    let mut failed = None;
+    let made = once(&dir, |new| {
+        let disk = new.join("disk.raw");
+        // Namespaces are a thread's: this one is not to lose its own.
+        let result = std::thread::scope(|scope| scope.spawn(|| arm(&program, &fresh, &packages, &disk)).join());
+        result.unwrap_or_else(|_| Err("the thread that arms died".to_owned())).map_err(|why| {
+            failed = Some(why.clone());
+            crate::lab::Error::NothingBuilt { what: "the service", dir: PathBuf::from(why) }
+        })
+    });
+    match (made, failed) {
+        (_, Some(why)) => Err(ImageError::Armed { state: state.name(), why }),
+        (made, None) => Ok(made?.join("disk.raw")),
+    }
+}
+
+fn arm(program: &Path, fresh: &Path, packages: &Path, disk: &Path) -> Result<(), String> {
+    sh(&format!("cp --sparse=always {} {}", fresh.display(), disk.display()))?;
+    let said = |e: &dyn std::fmt::Display| e.to_string();
+    let offline = Offline::open(disk).map_err(|e| said(&e))?;
+    // In every column the system is the largest partition, and the one with the boot block, if it has one, the other.
+    let partition = offline.partitions().iter().max_by_key(|p| p.len).cloned().ok_or("no partition on it")?;
+    let fat = offline.partitions().iter().map(|p| p.number).find(|n| *n != partition.number);
+
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| said(&e))?;
+    ast::sys::mount::make_private().map_err(|e| said(&e))?;
+    sh(&format!("ip link set lo up; ip address add {}/32 dev lo", MIRROR.0))?;
+    let link = disk.with_file_name("mirror");
+    symlink(packages, &link).map_err(|e| said(&e))?;
+    let mirror = Server::start_at(&link, MIRROR.0, MIRROR.1).map_err(|e| said(&e))?;
+
+    let device = sh(&format!("losetup --find --show --offset {} --sizelimit {} {}", partition.start, partition.len, offline.path().display()))?;
+    let root = tempfile::tempdir().map_err(|e| said(&e))?;
+    let mounted = mount(&device, root.path());
+    sh(&format!("losetup -d {device}"))?;
+    mounted?;
+    let efi = root.path().join("efi");
+    if let Some(number) = fat {
+        let fat = offline.fat(number).map_err(|e| said(&e))?;
+        for name in BLOCKS {
+            let to = efi.join(name);
+            fs::create_dir_all(to.parent().unwrap_or(&efi)).map_err(|e| said(&e))?;
+            fs::write(&to, fat.read(&format!("/{name}")).map_err(|e| said(&e))?).map_err(|e| said(&e))?;
+        }
+    }
+    fs::create_dir_all(root.path().join("run/ast")).map_err(|e| said(&e))?;
+    fs::write(root.path().join("run/ast/booted"), "d=1\nset=0.1\nwhy=good\nenv=ok\n").map_err(|e| said(&e))?;
+    let out = Command::new(program).arg("--sysroot").arg(root.path()).arg("run").output().map_err(|e| said(&e))?;
+    drop(mirror);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    if let Some(number) = fat {
+        let fat = offline.fat(number).map_err(|e| said(&e))?;
+        for name in BLOCKS {
+            fat.write(&format!("/{name}"), &fs::read(efi.join(name)).map_err(|e| said(&e))?).map_err(|e| said(&e))?;
+        }
+    }
+    sh(&format!("umount --recursive {0}/var {0}/boot {0}/.snapshots", root.path().display()))?;
+    offline.close().map_err(|e| said(&e))?;
+    fs::remove_file(&link).map_err(|e| said(&e))?;
+    if out.status.success() && text.contains("trial") { Ok(()) } else { Err(text) }
+}
+
+/// What the service works on is where it would be in the machine.
+fn mount(device: &str, root: &Path) -> Result<(), String> {
+    for (subvolume, at) in [("@.snapshots", ".snapshots"), ("@boot", "boot"), ("@var", "var"), ("@cache", "var/cache/pacman/pkg")] {
+        let target = root.join(at);
+        fs::create_dir_all(&target).map_err(|e| e.to_string())?;
+        sh(&format!("mount -o compress=zstd,subvol={subvolume} {device} {}", target.display()))?;
+    }
+    Ok(())
+}
+
+fn sh(line: &str) -> Result<String, String> {
+    let out = Command::new("sh").args(["-ec", line]).output().map_err(|e| format!("{line}: {e}"))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned());
+    }
+    Err(format!("{line}: {}", String::from_utf8_lossy(&out.stderr)))
+}

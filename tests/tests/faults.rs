@@ -1,0 +1,102 @@
+//! The scenarios of updates that are bad, or that something happens to: an update on trial, powered off, is damaged, and the machine
+//! must come back by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ast_tests::image::{Column, armed};
+use ast_tests::lab::repo::State;
+use ast_tests::scenario::{BOOT, Scenario, judged, settled, status};
+use ast_tests::vm::offline::{Damage, Offline};
+use ast_tests::vm::{Vm, cache_dir};
+use std::time::Duration;
+
+/// A machine with the update to `state` on trial as deployment 2, powered off.
+fn machine(name: &str, column: Column, state: State) -> Scenario {
+    let image = armed(&cache_dir(), column, state).unwrap();
+    let scenario = Scenario::on(name, column, &image).unwrap();
+    scenario.offer(state).unwrap();
+    scenario
+}
+
+/// The disk is changed while the machine is off. The path is below the btrfs top level.
+fn damage(scenario: &Scenario, path: &str, how: Damage) {
+    let offline = Offline::open(scenario.disk()).unwrap();
+    let number = offline.partitions().iter().max_by_key(|p| p.len).unwrap().number;
+    let mounted = offline.mount(number, "subvolid=5").unwrap();
+    mounted.damage(path, how).unwrap();
+    mounted.unmount().unwrap();
+    offline.close().unwrap();
+}
+
+/// The good deployment runs, the bad one is told of, blocked, and not tried again: not at once, and not by the next cycle.
+fn came_back(vm: &mut Vm, cause: &str) {
+    settled(vm).unwrap();
+    let now = status(vm).unwrap();
+    assert_eq!(now["booted"]["deployment"], 1, "{now:#}");
+    assert_eq!(now["default"]["deployment"], 1, "{now:#}");
+    assert!(now["trial"].is_null(), "still on trial: {now:#}");
+    let text = vm.sh("ast status || [ $? = 5 ]").unwrap();
+    assert!(text.contains("degraded") && text.contains(cause), "status does not tell of {cause:?}:\n{text}");
+    let blocked = vm.sh("cat /.snapshots/ast/updates.json").unwrap();
+    assert!(blocked.contains("\"blocked\""), "{blocked}");
+    let resets = vm.resets();
+    let again = vm.run("systemctl start ast-autoupdate.service; while systemctl is-active ast-autoupdate.service | grep -qx 'active\\|activating'; do sleep 0.5; done; journalctl -b --no-pager -o cat -u ast-autoupdate", Duration::from_secs(300)).unwrap();
+    assert!(again.stdout.contains("not trying"), "{}", again.stdout);
+    assert_eq!(vm.resets(), resets);
+    assert!(status(vm).unwrap()["trial"].is_null());
+}
+
+fn scenario_04(column: Column, file: &str, how: Damage) {
+    let scenario = machine("scenario_04", column, State::V2);
+    damage(&scenario, &format!("@.snapshots/deploy/2/boot/{file}"), how);
+    let mut vm = scenario.boot().unwrap();
+    came_back(&mut vm, "deployment 2");
+}
+
+#[test]
+fn scenario_04_kernel_missing_bios214_raw() {
+    scenario_04(Column::Bios214Raw, "vmlinuz-linux", Damage::Delete);
+}
+
+#[test]
+fn scenario_04_kernel_empty_bios206_gap() {
+    scenario_04(Column::Bios206Gap, "vmlinuz-linux", Damage::Empty);
+}
+
+#[test]
+fn scenario_04_kernel_truncated_efi214() {
+    scenario_04(Column::Efi214, "vmlinuz-linux", Damage::Truncate);
+}
+
+#[test]
+fn scenario_04_kernel_zeroed_in_the_middle_efi206() {
+    scenario_04(Column::Efi206, "vmlinuz-linux", Damage::ZeroMiddle);
+}
+
+#[test]
+fn scenario_04_initramfs_missing_bios206_gap() {
+    scenario_04(Column::Bios206Gap, "initramfs-linux.img", Damage::Delete);
+}
+
+#[test]
+fn scenario_04_initramfs_truncated_bios214_raw() {
+    scenario_04(Column::Bios214Raw, "initramfs-linux.img", Damage::Truncate);
+}
+
+/// Scenario 7: the light goes out after the initramfs, four times; the update is good and is promoted in the end.
+#[test]
+fn scenario_07_power_cuts_in_a_good_trial_bios206_gap() {
+    let scenario = machine("scenario_07", Column::Bios206Gap, State::V2);
+    for cut in 1..=4 {
+        let mut vm = scenario.start().unwrap();
+        vm.expect("ast: .*\\(trial\\)", BOOT).unwrap();
+        // The initramfs has handed over when systemd says its first word.
+        vm.expect("ast-initcpio|Welcome to|systemd\\[1\\]", BOOT).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        vm.power_cut();
+        eprintln!("cut {cut}");
+    }
+    let mut vm = scenario.boot().unwrap();
+    judged(&mut vm).unwrap();
+    let now = status(&mut vm).unwrap();
+    assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
+}
