@@ -100,3 +100,43 @@ fn scenario_07_power_cuts_in_a_good_trial_bios206_gap() {
     let now = status(&mut vm).unwrap();
     assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
 }
+
+/// Three starts of a trial that resets itself, then the good one: with no human.
+fn falls_back_by_itself(scenario: &Scenario) -> Vm {
+    let mut vm = scenario.start().unwrap();
+    // Emulated, a start with its reset takes up to two minutes on a busy machine.
+    vm.expect("ast: ast.d=1 \\((good|exhausted|hash|load)\\)", Duration::from_secs(900)).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    vm
+}
+
+fn scenario_05_or_06(name: &str, column: Column, state: State, cause: &str) {
+    let scenario = machine(name, column, state);
+    let mut vm = falls_back_by_itself(&scenario);
+    came_back(&mut vm, cause);
+}
+
+#[test]
+fn scenario_05_panic_before_init_efi214() {
+    scenario_05_or_06("scenario_05", Column::Efi214, State::V2Panic, "deployment 2");
+}
+
+#[test]
+fn scenario_06_early_hang_with_a_watchdog_bios214_raw() {
+    scenario_05_or_06("scenario_06", Column::Bios214Raw, State::V2Hang, "deployment 2");
+}
+
+#[test]
+fn scenario_06_required_check_fails_efi206() {
+    scenario_05_or_06("scenario_06", Column::Efi206, State::V2BadCheck, "50-fail");
+}
+
+#[test]
+fn scenario_06_check_never_returns_bios206_gap() {
+    scenario_05_or_06("scenario_06", Column::Bios206Gap, State::V2HungCheck, "50-");
+}
+
+#[test]
+fn scenario_06_unit_newly_fails_efi214() {
+    scenario_05_or_06("scenario_06", Column::Efi214, State::V2BadUnit, "kiosk");
+}
