@@ -91,7 +91,7 @@ impl Voice {
 
     /// The unit's status line is `text`, which is progress.
     pub fn status(&self, text: &str) {
-        notify(&[NotifyState::Status(text)]);
+        notify(&[NotifyState::Status(&one_line(text))]);
         self.alive();
     }
 
@@ -110,9 +110,14 @@ fn notify(states: &[NotifyState<'_>]) {
     sd_notify::notify(false, states).ok();
 }
 
-/// One record of the journal's native protocol. Line breaks in `text` would begin another field.
+/// `text` on one line: in both protocols a line break begins another assignment.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// One record of the journal's native protocol.
 fn record(message: Message, text: &str) -> Vec<u8> {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = one_line(text);
     let fields =
         format!("MESSAGE={text}\nMESSAGE_ID={}\nPRIORITY={}\nSYSLOG_IDENTIFIER=ast-autoupdate\n", message.id(), message.priority());
     fields.into_bytes()

@@ -65,9 +65,11 @@ impl Updates {
         if let Some(cause) = self.cause(facts, trial) {
             return self.judge(&state, facts, trial, cause);
         }
+        // Somebody who picked an entry of the menu is looking at what it started.
+        let may_restart = facts.request != Request::Start && facts.why != Some(Why::Chosen) && !facts.chosen();
         match state {
-            State::Deploying { update, set, d, arm } if ours && facts.request != Request::Start => self.armed(update, set, d, arm),
-            state @ State::AwaitingReboot { .. } if ours && facts.request != Request::Start => self.go(state, Effect::AskReboot),
+            State::Deploying { update, set, d, arm } if ours && may_restart => self.armed(update, set, d, arm),
+            state @ State::AwaitingReboot { .. } if ours && may_restart => self.go(state, Effect::AskReboot),
             // It ran before, and a person went back to the good one in the menu: that person decides when to go on.
             state => self.stop(state, format!("deployment {d} awaits its trial at the next start"), false),
         }

@@ -242,6 +242,12 @@ fn b15_what_a_person_deployed_is_left_alone() {
     let once = Some(Trial { deployment: DeployId::new(9), mode: Mode::Once, tries: 1 });
     let (_, effects) = begin(at(State::Idle), Facts { trial: once, arm: ArmId::new(7), ..facts() });
     assert!(matches!(effects.as_slice(), [Effect::End(_)]), "{effects:?}");
+    // The default was picked in the menu while our own trial waits: no restart under that person's hands.
+    let ours = Facts { why: Some(Why::Chosen), trial: trial(2, 2), arm: ArmId::new(1), ..facts() };
+    let (machine, effects) = begin(at(awaiting()), ours.clone());
+    assert!(matches!(effects.as_slice(), [Effect::End(_)]) && machine.state == awaiting(), "{effects:?}");
+    let (_, effects) = begin(machine, Facts { why: Some(Why::Good), ..ours });
+    assert_eq!(effects, vec![Effect::AskReboot]);
     // Something else than the default was picked in the menu.
     let picked = Facts { why: Some(Why::Chosen), booted: Some(DeployId::new(4)), ..facts() };
     let (_, effects) = begin(at(State::Idle), picked);

@@ -133,7 +133,8 @@ fn the_gate_under_a_real_systemd() {
     assert_eq!(bed.store().block().expect("block").starts, 3);
 
     // Trials that are not well: evidence first, then the restart; the block is as it was.
-    let bad: [(&str, &[(&str, &str)], &[(&str, &str)]); 4] = [
+    type Files<'a> = &'a [(&'a str, &'a str)];
+    let bad: [(&str, Files<'_>, Files<'_>); 4] = [
         ("required check 10-no: exit status: 3: no web server", &[("10-no", "echo no web server >&2; exit 3")], &[]),
         ("required check 10-hangs: did not end within 2 s", &[("10-hangs", "setsid sleep 1000 & sleep 1000")], &[]),
         ("unit new.service: failed, and it worked before", &[], &[("new.service", FAILS)]),
