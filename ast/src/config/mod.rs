@@ -1,3 +1,4 @@
-//! What people write for us: `/etc/ast/autoupdate.toml`; `/etc/ast.conf` lands next.
+//! What people write for us: `/etc/ast/autoupdate.toml`, and `/etc/ast.conf` of a snapshot.
 
 pub mod autoupdate;
+pub mod snapshot;

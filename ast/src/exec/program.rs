@@ -31,6 +31,8 @@ macro_rules! programs {
 programs! {
     /// The package manager.
     Pacman = "pacman",
+    /// Reader of keyrings.
+    Gpg = "gpg",
     /// Keeper of the package manager's keyring.
     PacmanKey = "pacman-key",
     /// The shell of `ast chroot`, and nothing else.

@@ -11,8 +11,12 @@ pub enum Cause {
     Gone,
     /// No mirror could be reached.
     Network,
-    /// A signature is missing, wrong, or of a key that is unknown or expired.
+    /// A signature is missing, wrong, or of a key that is unknown.
     Key,
+    /// The signature's key is past its date: whose it is (R5).
+    ExpiredKey(String),
+    /// A package is not what the repository says it is.
+    Damaged,
     /// The disk is full.
     Space,
     /// Two packages have the same file, or a file is there that no package has.
@@ -41,6 +45,7 @@ const WORDS: &[(&str, Cause)] = &[
     ("required key missing from keyring", Cause::Key),
     ("could not be looked up remotely", Cause::Key),
     ("keyring is not writable", Cause::Key),
+    ("invalid or corrupted package", Cause::Damaged),
     ("target not found", Cause::NoSuchPackage),
     ("The requested URL returned error: 404", Cause::Gone),
     ("Could not resolve host", Cause::Network),
@@ -67,12 +72,15 @@ impl Cause {
     }
 
     /// The way out.
-    pub fn hint(&self) -> &'static str {
+    pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoSuchPackage => "look at the spelling; `ast upgrade N` brings newer databases",
             Self::Gone => "the mirror has newer packages than the snapshot knows: `ast upgrade N` first",
             Self::Network => "look at the network and at /etc/pacman.d/mirrorlist of the snapshot",
-            Self::Key => "`ast install N archlinux-keyring` renews the keys; a wrong clock makes every key look expired",
+            Self::Key => "`ast install N archlinux-keyring` renews the keys; a wrong clock makes every key look wrong",
+            Self::ExpiredKey(_) => "a newer keyring has a newer date for it: `ast install N archlinux-keyring`; if that is signed by it too, \
+                 `pacman-key --refresh-keys` in `ast chroot N`; a clock that is ahead makes every key look expired",
+            Self::Damaged => "try again, or name another mirror in /etc/pacman.d/mirrorlist of the snapshot",
             Self::Space => "`ast del` of a snapshot, or `ast clean`, gives space back",
             Self::FileConflict => "move the file away in `ast chroot N`",
             Self::Dependency => "`ast upgrade N` first: a partial upgrade is refused",
@@ -90,6 +98,8 @@ impl fmt::Display for Cause {
             Self::Gone => "the mirror no longer has the package file",
             Self::Network => "the mirror cannot be reached",
             Self::Key => "a signature cannot be trusted",
+            Self::ExpiredKey(owner) => return write!(f, "the key of {owner} has expired"),
+            Self::Damaged => "a package file is damaged",
             Self::Space => "the disk is full",
             Self::FileConflict => "a file is in the way",
             Self::Dependency => "the packages do not fit together",
@@ -117,6 +127,7 @@ mod tests {
                 "error: hello: signature from \"lab <lab@lab>\" is unknown trust\nerror: failed to commit transaction (invalid or corrupted package (PGP signature))",
                 Cause::Key,
             ),
+            ("error: failed to commit transaction (invalid or corrupted package (checksum))", Cause::Damaged),
             ("error: key \"AB\" could not be looked up remotely", Cause::Key),
             ("error: Partition / too full: 9 blocks needed, 1 blocks free\nerror: not enough free disk space", Cause::Space),
             ("error: failed to commit transaction (conflicting files)\nhello: /usr/bin/hello exists in filesystem", Cause::FileConflict),

@@ -1,9 +1,12 @@
 //! Transactions inside a working copy. `-Sy` never stands alone: what follows it in the same copy is the whole upgrade, or nothing is kept.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Cause, Change, PacmanError, installed};
 use crate::exec::{Ended, Invocation, Options, Program, Streams};
+use crate::layout::PACMAN_DB;
+use crate::sys::file;
 use crate::work::WorkingCopy;
 
 /// A transaction that takes longer has stopped: a kiosk's slowest line brings a full upgrade in a tenth of it.
@@ -89,11 +92,48 @@ pub fn upgrade(copy: &WorkingCopy, mut feed: Feed<'_>) -> Result<Change, PacmanE
     Ok(before.change_to(&installed(&copy.parts().root)?))
 }
 
+/// pacman has ended with 0 in the copy.
 fn pacman(copy: &WorkingCopy, words: &[&str], names: &[String], feed: &mut Feed<'_>) -> Result<(), PacmanError> {
-    let invocation = Invocation::new(Program::Pacman).args(words).args(["--noconfirm", "--noprogressbar"]).arg("--").args(names);
-    let invocation =
-        if names.is_empty() { Invocation::new(Program::Pacman).args(words).args(["--noconfirm", "--noprogressbar"]) } else { invocation };
-    judged(copy.run(&invocation, feed.options())?)
+    // What a killed run left behind: nobody else can be at work in this copy.
+    file::remove_if_exists(&copy.parts().root.join(PACMAN_DB).join("db.lck"))?;
+    let mut invocation = with_database(words).args(["--noconfirm", "--noprogressbar"]);
+    if !names.is_empty() {
+        invocation = invocation.arg("--").args(names);
+    }
+    match judged(copy.run(&invocation, feed.options())?) {
+        Err(PacmanError::Failed { cause: Cause::Key, command, tail }) => {
+            let cause = expired_key(copy, &tail)?.map_or(Cause::Key, Cause::ExpiredKey);
+            Err(PacmanError::Failed { cause, command, tail })
+        }
+        other => other,
+    }
+}
+
+/// pacman with the snapshot's own database, whatever its settings say.
+fn with_database(words: &[&str]) -> Invocation {
+    Invocation::new(Program::Pacman).args(words).arg("--dbpath").arg(Path::new("/").join(PACMAN_DB))
+}
+
+/// The owner of an expired key that pacman's words name (R5): to pacman it is of "unknown trust" like any other.
+fn expired_key(copy: &WorkingCopy, words: &str) -> Result<Option<String>, PacmanError> {
+    let list = Invocation::new(Program::Gpg).args(["--homedir", "/etc/pacman.d/gnupg", "--batch", "--with-colons", "--list-keys"]);
+    let ended = copy.run(&list, Options::capture().timeout(LIMIT))?;
+    Ok(expired_in(&ended.text(), words))
+}
+
+/// The first owner of an expired key in gpg's list whom `words` name. Source: `doc/DETAILS` of gnupg.
+fn expired_in(list: &str, words: &str) -> Option<String> {
+    let mut is_expired = false;
+    for line in list.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let field = |index: usize| fields.get(index).copied().unwrap_or_default();
+        match field(0) {
+            "pub" => is_expired = field(1) == "e",
+            "uid" if is_expired && !field(9).is_empty() && words.contains(field(9)) => return Some(field(9).to_owned()),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The program has ended with 0.
@@ -108,7 +148,7 @@ pub(super) fn judged(ended: Ended) -> Result<(), PacmanError> {
 }
 
 fn quiet(copy: &WorkingCopy, words: &[&str], names: &[&str]) -> Result<Ended, PacmanError> {
-    let invocation = Invocation::new(Program::Pacman).args(words).args(names);
+    let invocation = with_database(words).arg("--").args(names);
     Ok(copy.run(&invocation, Options::capture().env("LC_ALL", "C.UTF-8").timeout(LIMIT))?)
 }
 
@@ -134,6 +174,13 @@ fn check_names(names: &[String]) -> Result<(), PacmanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r5_an_expired_key_is_found_by_its_owner() {
+        let list = "tru::1:\npub:u:2048:1:AA::::::\nuid:u::::::::Good <g@x>:\npub:e:2048:1:BB::::::\nuid:e::::::::Old <o@x>:\n";
+        assert_eq!(expired_in(list, "error: x: signature from \"Old <o@x>\" is unknown trust").as_deref(), Some("Old <o@x>"));
+        assert_eq!(expired_in(list, "error: x: signature from \"Good <g@x>\" is unknown trust"), None);
+    }
 
     #[test]
     fn r7_only_names_reach_pacman() {

@@ -54,13 +54,19 @@ pub fn run_inside(view: View<'_>, invocation: &Invocation, options: Options<'_>)
         let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
             namespace::unshare()?;
             build(view, terminal.as_deref())?;
-            Ok(exec::run_isolated(invocation, options, Isolation::Namespaces)?)
+            Ok(exec::run_isolated(invocation, environment(options), Isolation::Namespaces)?)
         });
         match thread.map_err(WorkError::Thread)?.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// With what tells systemd's tools that they work on an image: no talk to a running system, and no subvolumes for
+/// tmpfiles' directories, whose content a snapshot would leave out (C5).
+fn environment(options: Options<'_>) -> Options<'_> {
+    options.env("SYSTEMD_OFFLINE", "1").env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0")
 }
 
 /// The calling thread, which has namespaces of its own, has the view as its `/`. `/proc` is left to init.
