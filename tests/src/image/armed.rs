@@ -19,16 +19,26 @@ const BLOCKS: [&str; 2] = [ast::layout::FILE_BLOCK_A, ast::layout::FILE_BLOCK_B]
 /// A raw image of `column` on which the update to `state` is deployed as a trial and was never started; made once per content.
 /// It must not be written: boot an overlay.
 pub fn armed(cache: &Path, column: Column, state: State) -> Result<PathBuf, ImageError> {
+    updated(cache, column, state, false)
+}
+
+/// The same with the update promoted, by the command that a person would use: deployment 2 is the default, 1 the one before it.
+pub fn promoted(cache: &Path, column: Column, state: State) -> Result<PathBuf, ImageError> {
+    updated(cache, column, state, true)
+}
+
+fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<PathBuf, ImageError> {
     let fresh = build(cache, column, State::V1)?;
     let packages = repo::build(cache, state)?;
     let key = Key::new("armed").with(fresh.as_os_str().as_encoded_bytes()).with(packages.as_os_str().as_encoded_bytes()).with(include_str!("armed.rs"));
-    let dir = cache.join("images").join(format!("{}-armed-{}-{}", column.name(), state.name(), key.name()));
-    let program = own::binaries()?.join("ast-autoupdate");
+    let what = if promote { "promoted" } else { "armed" };
+    let dir = cache.join("images").join(format!("{}-{what}-{}-{}", column.name(), state.name(), key.name()));
+    let programs = own::binaries()?;
     let mut failed = None;
     let made = once(&dir, |new| {
         let disk = new.join("disk.raw");
         // Namespaces are a thread's: this one is not to lose its own.
-        let result = std::thread::scope(|scope| scope.spawn(|| arm(&program, &fresh, &packages, &disk)).join());
+        let result = std::thread::scope(|scope| scope.spawn(|| arm(&programs, &fresh, &packages, &disk, promote)).join());
         result.unwrap_or_else(|_| Err("the thread that arms died".to_owned())).map_err(|why| {
             failed = Some(why.clone());
             crate::lab::Error::NothingBuilt { what: "the service", dir: PathBuf::from(why) }
@@ -40,7 +50,7 @@ pub fn armed(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
     }
 }
 
-fn arm(program: &Path, fresh: &Path, packages: &Path, disk: &Path) -> Result<(), String> {
+fn arm(programs: &Path, fresh: &Path, packages: &Path, disk: &Path, promote: bool) -> Result<(), String> {
     sh(&format!("cp --sparse=always {} {}", fresh.display(), disk.display()))?;
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let offline = Offline::open(disk).map_err(|e| said(&e))?;
@@ -71,8 +81,12 @@ fn arm(program: &Path, fresh: &Path, packages: &Path, disk: &Path) -> Result<(),
     }
     fs::create_dir_all(root.path().join("run/ast")).map_err(|e| said(&e))?;
     fs::write(root.path().join("run/ast/booted"), "d=1\nset=0.1\nwhy=good\nenv=ok\n").map_err(|e| said(&e))?;
-    let out = Command::new(program).arg("--sysroot").arg(root.path()).arg("run").output().map_err(|e| said(&e))?;
+    let out = Command::new(programs.join("ast-autoupdate")).arg("--sysroot").arg(root.path()).arg("run").output().map_err(|e| said(&e))?;
     drop(mirror);
+    if promote {
+        fs::write(root.path().join("run/ast/booted"), "d=2\nset=1.1\nwhy=trial\narm=1\nleft=2\nenv=ok\n").map_err(|e| said(&e))?;
+        sh(&format!("{} --sysroot {} good", programs.join("ast").display(), root.path().display()))?;
+    }
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     if let Some(number) = fat {
         let fat = offline.fat(number).map_err(|e| said(&e))?;

@@ -4,7 +4,7 @@ pub mod armed;
 pub mod column;
 pub mod settle;
 
-pub use armed::armed;
+pub use armed::{armed, promoted};
 pub use column::Column;
 
 use crate::lab::cache::{Key, once, project_dir, tests_dir};
