@@ -9,4 +9,5 @@ pub mod decide;
 pub mod image;
 pub mod lab;
 pub mod scenario;
+pub mod seeded;
 pub mod vm;

@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use ast_tests::image::{self, Column};
-use ast_tests::lab::cache::cache_dir;
+use ast_tests::lab::cache::{cache_dir, project_dir};
 use ast_tests::lab::pool::Pool;
 use ast_tests::lab::recipe::Recipes;
 use ast_tests::lab::repo::State;
@@ -54,6 +54,13 @@ enum Command {
         /// What they are installed from
         #[arg(long, default_value = "v1", value_parser = state)]
         state: State,
+    },
+    /// Makes everything that the tests start from, so that their own times are theirs
+    Prepare,
+    /// Applies each seeded bug (or one) to a checkout and runs the test that must go red
+    Seeded {
+        /// Name of one, without `.patch`
+        name: Option<String>,
     },
     /// Boots a fresh machine and shows its console; Ctrl-] ends it
     Boot {
@@ -119,6 +126,16 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             for column in columns {
                 println!("{column} {}", image::build(&cache, column, state)?.display());
             }
+        }
+        Command::Prepare => {
+            repo::build_all(&cache, &State::ALL)?;
+            for column in Column::ALL {
+                eprintln!("lab: {}", image::build(&cache, column, State::V1)?.display());
+            }
+        }
+        Command::Seeded { name } => {
+            let all = ast_tests::seeded::run(&project_dir(), name.as_deref())?;
+            return Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Boot { column, state } => {
             let scenario = Scenario::new("lab-boot", column)?;

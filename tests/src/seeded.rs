@@ -63,8 +63,15 @@ pub fn try_seed(project: &Path, tree: &Path, seed: &Seed) -> std::io::Result<Out
         return Ok(Outcome::Stale);
     }
     let [package, target, name] = &seed.test;
-    let mut command = Command::new("cargo");
-    command.current_dir(tree).args(["test", "-q", "-p", package]);
+    // One place for what is built, kept between runs: only the crates of the workspace are made again.
+    let built = project.join("target/seeded");
+    let cargo = || {
+        let mut command = Command::new("cargo");
+        command.current_dir(tree).env("CARGO_TARGET_DIR", &built);
+        command
+    };
+    let mut command = cargo();
+    command.args(["test", "-q", "-p", package]);
     match target.as_str() {
         "lib" => command.arg("--lib"),
         other => command.args(["--test", other]),
@@ -74,7 +81,7 @@ pub fn try_seed(project: &Path, tree: &Path, seed: &Seed) -> std::io::Result<Out
         return Ok(Outcome::Stale);
     }
     let args: Vec<_> = command.get_args().filter(|a| *a != "--no-run").map(std::ffi::OsStr::to_owned).collect();
-    let out = Command::new("cargo").current_dir(tree).args(args).arg(name).output()?;
+    let out = cargo().args(args).arg(name).output()?;
     git(tree, &["checkout", "--quiet", "--force", "HEAD"])?;
     let text = String::from_utf8_lossy(&out.stdout);
     let ran = text.contains("1 passed") || text.contains("1 failed") || !text.contains("0 passed; 0 failed");
