@@ -130,7 +130,8 @@ mod tests {
     fn b9_another_root_is_mounted_only_when_it_is_whole_for_this_kernel() {
         let none = || Err(Broken::NoModules("6.1".into()));
         let gone = || Err(Broken::Missing);
-        let table: Vec<(&str, Vec<(Target, Result<(), Broken>)>, Decision)> = vec![
+        type Row = (&'static str, Vec<(Target, Result<(), Broken>)>, Decision);
+        let table: Vec<Row> = vec![
             ("ast.why=good", vec![(D(6), Ok(()))], Decision::Mount { target: D(6), instead_of: None }),
             (
                 "ast.why=trial",

@@ -22,7 +22,8 @@ fn b3_a_try_comes_back_only_after_a_start_that_came_here_and_left_no_evidence() 
         mark
     };
     // What the start before left, this start, tries to write, back, evidence that is handed on.
-    let table: Vec<(&str, Option<Stage>, Start, Option<u8>, u8, usize)> = vec![
+    type Row = (&'static str, Option<Stage>, Start, Option<u8>, u8, usize);
+    let table: Vec<Row> = vec![
         ("first start", None, start(2), None, 0, 0),
         ("switched off", Some(mark(2, 0)), start(1), Some(2), 1, 0),
         ("switched off, at the last try", Some(mark(1, 0)), start(0), Some(1), 1, 0),

@@ -49,7 +49,7 @@ pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
     let key = Key::new("image")
         .with(name_of(&packages))
         .with(column.name())
-        .with(name_of(&grub.modules_dir(column.platform()).ancestors().nth(4).unwrap_or(Path::new(""))))
+        .with(name_of(grub.modules_dir(column.platform()).ancestors().nth(4).unwrap_or(Path::new(""))))
         .add_tree(&project.join("ast/src"))?
         .add_tree(&tests_dir().join("src/image"))?;
     let dir = cache.join("images").join(format!("{}-{}-{}", column.name(), state.name(), key.name()));
