@@ -18,7 +18,7 @@ struct Said {
 
 /// Runs `ast` on the machine. `--sysroot` keeps it from this host; `--yes` is the caller's.
 fn ast(machine: &Machine1, words: &[&str]) -> Said {
-    let words: Vec<_> = words.iter().map(|w| std::ffi::OsStr::new(w)).collect();
+    let words: Vec<_> = words.iter().map(std::ffi::OsStr::new).collect();
     run(machine, &words, None)
 }
 
