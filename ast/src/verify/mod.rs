@@ -5,6 +5,8 @@ mod cpio;
 mod initramfs;
 mod kernel;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs;

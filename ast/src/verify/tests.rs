@@ -1,0 +1,223 @@
+//! A system in which everything is right, and what is found when one thing is not.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::grub::BootEnv;
+use crate::layout::MOUNT_POINTS;
+use crate::work::write_sums;
+
+const VERSION: &str = "6.1.0-55-cloud-amd64";
+
+/// An archive of files with the given content, as `cpio -H newc` writes it.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, content) in files.iter().chain([&("TRAILER!!!", &b""[..])]) {
+        let mut header = String::from("070701");
+        for (index, number) in [0, 0o100_644, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0].into_iter().enumerate() {
+            assert!(index < 13);
+            header.push_str(&format!("{number:08x}"));
+        }
+        bytes.extend(header.as_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(*content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// What an image of ours has.
+fn files() -> Vec<(String, Vec<u8>)> {
+    let module = |name: &str| format!("usr/lib/modules/{VERSION}/kernel/fs/{name}");
+    let names = ["init".into(), "usr/lib/ast/ast-initcpio".into(), "hooks/ast".into(), module("btrfs/btrfs.ko.zst"), module("fat/vfat.ko")];
+    names.into_iter().map(|name: String| (name, vec![7; 5000])).collect()
+}
+
+fn image(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    // As mkinitcpio makes them: microcode in a plain archive first, padded, then the compressed one.
+    let mut bytes = archive(&[("kernel/x86/microcode/AuthenticAMD.bin", b"microcode")]);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(zstd(&archive(&borrowed)));
+    bytes
+}
+
+fn system() -> (tempfile::TempDir, Parts) {
+    let dir = tempfile::tempdir().expect("dir");
+    let parts = Parts::below(dir.path());
+    for path in MOUNT_POINTS {
+        fs::create_dir_all(parts.root.join(path)).expect("dir");
+    }
+    let put = |path: &Path, content: &[u8]| {
+        fs::create_dir_all(path.parent().expect("parent")).expect("dir");
+        fs::write(path, content).expect("written");
+    };
+    let init = parts.root.join("usr/lib/systemd/systemd");
+    put(&init, b"\x7fELF");
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::create_dir_all(parts.root.join("usr/bin")).expect("dir");
+    symlink("usr/bin", parts.root.join("sbin")).expect("link");
+    // An absolute link means the one of this root, not of the machine that looks.
+    symlink("/usr/lib/systemd/systemd", parts.root.join("usr/bin/init")).expect("link");
+    put(&parts.root.join("usr/lib/os-release"), b"NAME=x\nID=arch\n");
+    put(&parts.root.join("usr/lib/modules").join(VERSION).join("modules.dep"), b"x");
+    put(&parts.boot.join("vmlinuz-linux"), &kernel::tests::image(VERSION));
+    put(&parts.boot.join("initramfs-linux.img"), &image(&files()));
+    let env = BootEnv::new("vmlinuz-linux", &["initramfs-linux.img".into()], &[], "title").expect("env").encode().expect("bytes");
+    put(&parts.boot.join("ast.env"), &env);
+    write_sums(&parts.boot).expect("sums");
+    (dir, parts)
+}
+
+#[test]
+fn s12_a_whole_system_has_nothing_to_find() {
+    let (_dir, parts) = system();
+    assert_eq!(check(&parts), []);
+}
+
+type Damage = (&'static str, fn(&Parts), &'static str);
+
+fn image_without(parts: &Parts, name: &str) {
+    let mut files = files();
+    let before = files.len();
+    files.retain(|(n, _)| !n.ends_with(name));
+    assert!(files.len() < before, "{name} was not in it");
+    fs::write(parts.boot.join("initramfs-linux.img"), image(&files)).expect("written");
+    write_sums(&parts.boot).expect("sums");
+}
+
+const DAMAGES: &[Damage] = &[
+    ("kernel missing", |p| fs::remove_file(p.boot.join("vmlinuz-linux")).expect("gone"), "/boot/: there is no kernel"),
+    ("kernel empty", |p| fs::write(p.boot.join("vmlinuz-linux"), "").expect("written"), "/boot/vmlinuz-linux: it is empty"),
+    (
+        "kernel truncated",
+        |p| {
+            let path = p.boot.join("vmlinuz-linux");
+            let bytes = fs::read(&path).expect("kernel");
+            fs::write(path, &bytes[..bytes.len() - 100]).expect("written");
+        },
+        "/boot/vmlinuz-linux: it is cut off",
+    ),
+    (
+        "kernel changed inside",
+        |p| {
+            let path = p.boot.join("vmlinuz-linux");
+            let mut bytes = fs::read(&path).expect("kernel");
+            bytes[3000] ^= 1;
+            fs::write(path, bytes).expect("written");
+        },
+        "/boot/vmlinuz-linux: it does not match",
+    ),
+    ("modules of another version", |p| {
+        fs::remove_dir_all(p.root.join("usr/lib/modules").join(VERSION)).expect("gone");
+    }, "/usr/lib/modules: the kernel's version is 6.1.0-55-cloud-amd64"),
+    ("no index of modules", |p| {
+        fs::write(p.root.join("usr/lib/modules").join(VERSION).join("modules.dep"), "").expect("written");
+    }, "modules.dep: the index"),
+    ("image missing", |p| fs::remove_file(p.boot.join("initramfs-linux.img")).expect("gone"), "/boot/initramfs-linux.img: there is no initramfs"),
+    ("image empty", |p| fs::write(p.boot.join("initramfs-linux.img"), "").expect("written"), "/boot/initramfs-linux.img: it cannot be read: it is empty"),
+    ("image truncated", |p| {
+        let path = p.boot.join("initramfs-linux.img");
+        let bytes = fs::read(&path).expect("image");
+        fs::write(path, &bytes[..bytes.len() - 10]).expect("written");
+    }, "/boot/initramfs-linux.img: it cannot be read"),
+    ("without our program", |p| image_without(p, "ast-initcpio"), "our program"),
+    ("without our hook", |p| image_without(p, "hooks/ast"), "our hook"),
+    ("without its init", |p| image_without(p, "init"), "its first program"),
+    ("without btrfs", |p| image_without(p, "btrfs.ko.zst"), "the module btrfs for kernel"),
+    ("without vfat", |p| image_without(p, "vfat.ko"), "the module vfat for kernel"),
+    ("compressed strangely", |p| fs::write(p.boot.join("initramfs-linux.img"), b"BZh91AY").expect("written"), "compressed with bzip2"),
+    ("no way to start", |p| fs::remove_file(p.boot.join("ast.env")).expect("gone"), "/boot/ast.env: it is missing"),
+    ("no list of sums", |p| fs::remove_file(p.boot.join("ast.sums")).expect("gone"), "/boot/ast.sums: it does not match"),
+    ("no os-release", |p| fs::write(p.root.join("usr/lib/os-release"), "NAME=x\n").expect("written"), "/usr/lib/os-release: it is missing"),
+    ("no init", |p| fs::remove_file(p.root.join("usr/lib/systemd/systemd")).expect("gone"), "/sbin/init: it is missing"),
+    ("init not executable", |p| {
+        fs::set_permissions(p.root.join("usr/lib/systemd/systemd"), fs::Permissions::from_mode(0o644)).expect("mode");
+    }, "/usr/lib/systemd/systemd: it is not executable"),
+    ("init no program", |p| fs::write(p.root.join("usr/lib/systemd/systemd"), "#!/bin/sh").expect("written"), "it is not a program"),
+    ("mount point missing", |p| fs::remove_dir(p.root.join("efi")).expect("gone"), "/efi: it is not a directory"),
+    ("mount point a link", |p| {
+        fs::remove_dir(p.root.join("var")).expect("gone");
+        symlink("home", p.root.join("var")).expect("link");
+    }, "/var: it is not a directory"),
+];
+
+#[test]
+fn s12_every_damage_is_found_and_named() {
+    for (what, damage, expected) in DAMAGES {
+        let (_dir, parts) = system();
+        damage(&parts);
+        let found: Vec<String> = check(&parts).iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|finding| finding.contains(expected)), "{what}: {found:#?}");
+    }
+}
+
+#[test]
+fn modules_may_be_built_in() {
+    let (_dir, parts) = system();
+    image_without(&parts, "vfat.ko");
+    let list = parts.root.join("usr/lib/modules").join(VERSION).join("modules.builtin");
+    fs::write(list, "kernel/fs/fat/vfat.ko\n").expect("written");
+    assert_eq!(check(&parts), []);
+}
+
+#[test]
+fn an_image_may_be_compressed_in_any_way_that_we_know() {
+    let (dir, parts) = system();
+    let files = files();
+    let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    let plain = archive(&borrowed);
+    let file = dir.path().join("image");
+    fs::write(&file, &plain).expect("written");
+    let xz = std::process::Command::new("xz").args(["--check=crc32", "--stdout"]).arg(&file).output().expect("xz is installed").stdout;
+    for (what, bytes) in [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd(&plain)), ("xz", xz)] {
+        fs::write(parts.boot.join("initramfs-linux.img"), &bytes).expect("written");
+        write_sums(&parts.boot).expect("sums");
+        assert_eq!(check(&parts), [], "{what}");
+        // Another archive after it counts too, and wins.
+        let second = [bytes, gzip(&archive(&[("hooks/ast", b"")]))].concat();
+        assert!(cpio::names(second.as_slice()).expect("readable")["hooks/ast"] == 0, "{what}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn r7_no_bytes_crash_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..300), start in 0..6usize) {
+        let magic: &[u8] = [&b"070701"[..], b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"070702", b""][start];
+        drop(cpio::names([magic, &bytes].concat().as_slice()));
+    }
+
+    #[test]
+    fn s12_a_truncated_image_is_never_whole(cut in 0.0..1.0f64) {
+        let whole = image(&files());
+        let end = (whole.len() as f64 * cut) as usize;
+        let names = cpio::names(&whole[..end]);
+        prop_assert!(!names.is_ok_and(|names| names.contains_key("init") && names.len() >= files().len() + 1));
+    }
+
+    #[test]
+    fn r7_a_flipped_byte_crashes_nothing(at in 0..2000usize, bit in 0..8u32) {
+        let mut bytes = image(&files());
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        drop(cpio::names(bytes.as_slice()));
+    }
+}
