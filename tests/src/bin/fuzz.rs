@@ -1,0 +1,256 @@
+//! Feeds damaged and random input to everything that reads what others wrote: GRUB scripts, `/etc/default/grub`, environment blocks, the kernel
+//! command line, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
+//!
+//! Each input is a fixture, cut, spliced and changed, or plain noise. An input that panics, takes too long or breaks what must hold is kept in the
+//! cache's `fuzz/` and printed with the seed that made it; the exit status is 1 then.
+#![allow(clippy::disallowed_methods, reason = "throw-away files of the lab")]
+
+use ast::boot::block::BootBlock;
+use ast::cmdline::Cmdline;
+use ast::grub::defaults::Defaults;
+use ast::grub::menu::{clean, quote};
+use ast::grub::parser::{What, entries, parse};
+use ast::grub::{Baked, BootEnv};
+use clap::Parser;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Longest input: some times the largest file that is read in earnest.
+const LONGEST: usize = 64 * 1024;
+/// More of the processor than this for one input is not linear any more, unoptimised and on the slowest machine of the lab.
+const TOO_LONG: Duration = Duration::from_secs(2);
+/// One reader after the other, this long each time.
+const SLICE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// How long, all readers together.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where the inputs begin; the same seed gives the same inputs.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// A reader, what it must keep to, and what its inputs are made of.
+struct Target {
+    name: &'static str,
+    check: fn(&[u8]) -> Result<(), String>,
+    corpus: Vec<Vec<u8>>,
+    words: &'static [&'static str],
+    runs: u64,
+    bytes: u64,
+    taken: u64,
+    slowest: Duration,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let seed = args.seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64));
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut targets = targets();
+    // The panics that are looked for are reported here, not by the hook.
+    std::panic::set_hook(Box::new(|_| {}));
+    let end = Instant::now() + Duration::from_secs(args.seconds);
+    let mut failures = 0;
+    while Instant::now() < end && failures < 20 {
+        for target in &mut targets {
+            let slice = (Instant::now() + SLICE).min(end);
+            while Instant::now() < slice {
+                let input = target.input(&mut random);
+                if let Err(why) = target.run(&input) {
+                    failures += 1;
+                    println!("{}: {why}; seed {seed}, input in {}", target.name, keep(target.name, &input).display());
+                }
+            }
+        }
+    }
+    for Target { name, runs, bytes, taken, slowest, .. } in &targets {
+        println!("{name:10} {runs:>10} runs, {taken:>9} taken, {:>6} MB, slowest {slowest:?}", bytes / 1_000_000);
+    }
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Target {
+    fn run(&mut self, input: &[u8]) -> Result<(), String> {
+        let (check, start) = (self.check, processor());
+        let result = catch_unwind(AssertUnwindSafe(|| check(input)));
+        let took = processor().saturating_sub(start);
+        self.runs += 1;
+        self.bytes += input.len() as u64;
+        self.slowest = self.slowest.max(took);
+        match result {
+            Err(panic) => Err(format!("panicked: {:?}", panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()))),
+            Ok(_) if took > TOO_LONG => Err(format!("took {took:?} for {} bytes", input.len())),
+            Ok(Err(why)) if why.is_empty() => Ok(()),
+            Ok(Err(why)) => Err(why),
+            Ok(Ok(())) => {
+                self.taken += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn input(&self, random: &mut Random) -> Vec<u8> {
+        let mut bytes = match random.below(20) {
+            0 => (0..random.below(600)).map(|_| random.next() as u8).collect(),
+            1 => self.words[random.below(self.words.len())].repeat(1 + random.below(3000)).into_bytes(),
+            _ => self.corpus[random.below(self.corpus.len())].clone(),
+        };
+        for _ in 0..random.below(12) {
+            self.change(&mut bytes, random);
+        }
+        bytes.truncate(LONGEST);
+        bytes
+    }
+
+    fn change(&self, bytes: &mut Vec<u8>, random: &mut Random) {
+        let (a, b) = (random.below(bytes.len() + 1), random.below(bytes.len() + 1));
+        let (from, to) = (a.min(b), a.max(b));
+        match random.below(8) {
+            0 if from < bytes.len() => bytes[from] ^= 1 << random.below(8),
+            1 if from < bytes.len() => bytes[from] = random.next() as u8,
+            2 => drop(bytes.drain(from..to.min(from + 40))),
+            3 => bytes.truncate(from),
+            4 => {
+                let piece = bytes[from..to.min(from + 200)].to_vec();
+                drop(bytes.splice(to..to, piece));
+            }
+            5 => {
+                let other = &self.corpus[random.below(self.corpus.len())];
+                let cut = random.below(other.len() + 1);
+                drop(bytes.splice(from.., other[cut..].iter().copied()));
+            }
+            _ => {
+                let word = self.words[random.below(self.words.len())];
+                drop(bytes.splice(from..from, word.bytes()));
+            }
+        }
+    }
+}
+
+/// Time that this thread had of the processor.
+fn processor() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Taken, refused (an empty reason), or taken for something that it is not.
+type Checked = Result<(), String>;
+
+const REFUSED: fn() -> Checked = || Err(String::new());
+
+fn script(input: &[u8]) -> Checked {
+    let text = String::from_utf8_lossy(input);
+    let Ok(found) = parse(&text) else { return REFUSED() };
+    let inside = |span: &std::ops::Range<usize>| text.get(span.clone()).is_some_and(|s| !s.is_empty());
+    let whole = found.iter().all(|s| inside(&s.span)) && entries(&found).iter().all(|e| inside(&e.span));
+    if whole { Ok(()) } else { Err("a span is not in the text".into()) }
+}
+
+fn defaults(input: &[u8]) -> Checked {
+    let found = Defaults::parse(&String::from_utf8_lossy(input));
+    drop(ast::grub::menu::MenuSettings::from_defaults(&found));
+    match found.kernel_args() {
+        Ok(args) => match args.iter().any(|a| a.contains(|c: char| c.is_whitespace() || c.is_control() || "\"'\\".contains(c))) {
+            false => Ok(()),
+            true => Err(format!("carried: {args:?}")),
+        },
+        Err(_) => REFUSED(),
+    }
+}
+
+fn block(input: &[u8]) -> Checked {
+    let baked = Baked::parse(input).is_ok_and(|b| b.encode().ok().and_then(|bytes| Baked::parse(&bytes).ok()).as_ref() != Some(&b));
+    let env = BootEnv::parse(input).is_ok_and(|e| e.encode().ok().and_then(|bytes| BootEnv::parse(&bytes).ok()).as_ref() != Some(&e));
+    if baked || env {
+        return Err("does not read back".into());
+    }
+    match BootBlock::parse(input) {
+        // Keys of a later format may be too long together with ours; what fits must read back.
+        Ok(found) => match found.encode().map(|bytes| BootBlock::parse(&bytes)) {
+            Ok(Ok(again)) if again == found => Ok(()),
+            other => Err(format!("does not read back: {other:?}")),
+        },
+        Err(_) => REFUSED(),
+    }
+}
+
+fn cmdline(input: &[u8]) -> Checked {
+    let found = Cmdline::parse(&String::from_utf8_lossy(input));
+    let safe = found.root_uuid.as_deref().is_none_or(|u| u.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'));
+    if safe { Ok(()) } else { Err(format!("{found:?}")) }
+}
+
+fn title(input: &[u8]) -> Checked {
+    let title = clean(&String::from_utf8_lossy(input), 60);
+    if title.chars().any(char::is_control) || title.chars().count() > 60 {
+        return Err(format!("{title:?} is not one clean line"));
+    }
+    let line = format!("ast_snapshot 1 1.1 {}\n", quote(&title));
+    let one = parse(&line).ok().filter(|s| s.len() == 1).and_then(|mut s| s.pop());
+    match one.map(|s| s.what) {
+        Some(What::Command { words, block: None }) if words.len() == 4 && words[3].literal().as_deref() == Some(&title) => Ok(()),
+        other => Err(format!("{line:?} is read as {other:?}")),
+    }
+}
+
+fn targets() -> Vec<Target> {
+    let target = |name, check, corpus: Vec<Vec<u8>>, words| {
+        assert!(!corpus.is_empty(), "{name} has no fixtures");
+        Target { name, check, corpus, words, runs: 0, bytes: 0, taken: 0, slowest: Duration::ZERO }
+    };
+    let env = BootEnv::new("vmlinuz-linux", &["initramfs-linux.img".into()], &["quiet".into()], "Arch").and_then(|e| e.encode());
+    let mut blocks = fixtures("block");
+    blocks.extend(env.ok());
+    let settings = "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT=\"loglevel=3 quiet\"\nexport GRUB_DISTRIBUTOR=`x`\nA='b'\\''c'\nGRUB_CMDLINE_LINUX=\"$A ${B}\" # c\n";
+    let line = "BOOT_IMAGE=(hd0,gpt2)/x root=UUID=12345678-1234-1234-1234-123456789abc ro ast.d=7 ast.why=trial ast.arm=4.11 ast.env=ok ast.block=files:ABCD-1234 ast.set=3.4 panic=10";
+    vec![
+        target("script", script, fixtures("grub"), SCRIPT_WORDS),
+        target("defaults", defaults, vec![settings.into()], &["$(", "`", "\"", "'", "\\", "${", "}", "$A", "=", "+=", "\n", "#", "export ", "GRUB_TIMEOUT=", ";", "é"]),
+        target("block", block, blocks, &["ast_end=1\n", "ast_good=", "\n", "\\", "#", "=", "\n\n", "ast_v=1\n", "4294967295", "ast_later=x\n", "# GRUB Environment Block\n"]),
+        target("cmdline", cmdline, vec![line.into()], &[" ", "ast.d=", "ast.set=", "ast.arm=", ".", "\"", "root=UUID=", "4294967296", "1.1", "=", "ast.block=files:"]),
+        target("title", title, vec!["kiosk, a 'title' with $(x)".into()], &["'", "\\", "\n", "\"", "}", "{", "$(", "\u{202e}", "\u{2028}", "'\\''", ";", "é"]),
+    ]
+}
+
+const SCRIPT_WORDS: &[&str] = &[
+    "if ", "then ", "elif ", "else ", "fi\n", "for i in ", "do ", "done\n", "while ", "until ", "function f ", "menuentry ", "submenu ", "{ ", "}\n", "'", "\"", "$", "${",
+    "$\"", "\\", "\\\n", "#", ";", "\n", "|", "&&", "é", "a {", "[[ ", "$menuentry_id_option ", "--id ",
+];
+
+/// The content of every fixture of a kind.
+fn fixtures(kind: &str) -> Vec<Vec<u8>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(kind);
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|entry| std::fs::read(entry.path()).ok()).collect()
+}
+
+fn keep(name: &str, input: &[u8]) -> PathBuf {
+    let dir = ast_tests::vm::cache_dir().join("fuzz");
+    let path = dir.join(format!("{name}-{:016x}", input.iter().fold(0u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))));
+    if let Err(error) = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, input)) {
+        println!("{}: {error}", path.display());
+    }
+    path
+}
+
+/// SplitMix64: small, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0 (0 counts as 1).
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap_or(0)
+    }
+}
