@@ -39,6 +39,8 @@ pub struct Wish {
     pub local: Vec<u8>,
     /// Blocks, by name, that the script's own function is asked about, instead of starting anything: it prints `ast_read NAME` and `good GOOD` or `bad`.
     pub read: Vec<(String, Vec<u8>)>,
+    /// What a grub-mkconfig puts before and behind the script.
+    pub around: Option<[String; 2]>,
 }
 
 /// A disk on which GRUB finds the deployments listed in [`DecisionDisk::make`].
@@ -257,6 +259,10 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
     fs::write(layout.document("bootblock"), &wish.local).expect("written");
     let grub_cfg = top.path("@boot/grub/grub.cfg");
     menu_files::write_script(&grub_cfg, script).expect("written");
+    if let Some([before, behind]) = &wish.around {
+        let text = fs::read_to_string(&grub_cfg).expect("the script");
+        fs::write(&grub_cfg, [before, &text, behind].map(String::as_str).concat()).expect("written");
+    }
     if !wish.read.is_empty() {
         fs::create_dir(top.path("blocks")).expect("a directory");
         let mut text = fs::read_to_string(&grub_cfg).expect("the script");
@@ -273,7 +279,7 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
 
 fn env(of: &str) -> BootEnv {
     let args = ["quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
-    BootEnv::new("vmlinuz-linux", &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()], &args, &format!("Arch, {of}")).expect("fits")
+    BootEnv::new("vmlinuz-linux", &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()], &args, &format!("Arch '\"}};reboot;$(x)` {of}")).expect("fits")
 }
 
 fn boot_directory(dir: &Path, of: &str, fault: Fault) {

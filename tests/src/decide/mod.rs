@@ -9,8 +9,8 @@ use ast::install::Boot;
 use disk::DecisionDisk;
 use std::time::Duration;
 
-/// Longest that firmware and GRUB may take to come to an answer, in seconds; ten of them are the script's own last resort.
-const ANSWER: Duration = Duration::from_secs(60);
+/// Longest that firmware and GRUB may take to come to an answer: they need 1 s (BIOS) or 4 s (EFI), and forty times that beside a full lab.
+const ANSWER: Duration = Duration::from_secs(180);
 
 /// A machine that is asked.
 #[derive(Debug)]
@@ -67,6 +67,11 @@ impl<'a> Decider<'a> {
     pub fn ask(&mut self) -> Started {
         self.reset();
         self.answer()
+    }
+
+    /// The machine was just reset by itself: the next question needs no reset.
+    pub fn fresh(&mut self) {
+        self.fresh = true;
     }
 
     /// The machine is starting; follow with [`Self::answer`] or keys.
