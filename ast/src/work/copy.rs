@@ -1,6 +1,5 @@
 //! A working copy's life: made, changed, finished or thrown away.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -9,8 +8,9 @@ use crate::exec::{Ended, Invocation, Options};
 use crate::id::SetId;
 use crate::layout::{Layout, Part};
 use crate::sys::btrfs::{self, Access};
-use crate::sys::{At, SysError, file};
+use crate::sys::{SysError, file};
 use crate::verify::{self, Finding};
+use crate::volumes::{self, Mounts, VolumeError};
 
 /// Writable subvolumes made from a set, or from nothing. Dropped, it is deleted.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct WorkingCopy {
 impl WorkingCopy {
     /// A copy of `source` exists, owned by this process.
     ///
-    /// If interrupted: what is there is garbage by its name, for [`clear_stale`].
+    /// If interrupted: what is there is garbage by its name, for the next repair.
     pub fn create(layout: &Layout, source: SetId) -> Result<Self, WorkError> {
         Self::create_from(layout, Parts::of_set(layout, source))
     }
@@ -182,46 +182,10 @@ impl ReadyToSeal {
     }
 }
 
-/// Neither the directory `dir` nor the subvolumes in it (with those that something nested in them) exist any more.
+/// The working copy in `dir` is gone, with whatever was nested in its subvolumes.
 ///
-/// If interrupted: some are gone, and the next call goes on. Refuses: nothing; the caller knows that nobody needs them.
-pub fn delete_parts(dir: &Path) -> Result<(), SysError> {
-    for name in file::names(dir)? {
-        let path = dir.join(name);
-        if btrfs::is_subvolume(&path) {
-            delete_tree_of_subvolumes(&path)?;
-        } else if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
-            file::remove_if_exists(&path)?;
-        }
-    }
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.at("remove the directory", dir),
-    }
-}
-
-/// Deletes from the leaves up: the kernel refuses a subvolume that holds another.
-fn delete_tree_of_subvolumes(path: &Path) -> Result<(), SysError> {
-    for nested in btrfs::nested_subvolumes(path)? {
-        if btrfs::is_read_only(path)? {
-            btrfs::set_read_only(path, false)?;
-        }
-        delete_tree_of_subvolumes(&nested)?;
-    }
-    btrfs::delete_subvolume(path)
-}
-
-/// No working copy is left whose owner is gone; those of live owners are untouched (S7). Returns the names that went.
-///
-/// If interrupted: some are gone. Names that are no [`Token`] are left for `doctor` to explain.
-pub fn clear_stale(layout: &Layout) -> Result<Vec<Token>, SysError> {
-    let mut gone = Vec::new();
-    for name in file::names(&layout.work())? {
-        let Some(token) = name.to_str().and_then(|name| name.parse::<Token>().ok()) else { continue };
-        if !token.is_alive() {
-            delete_parts(&layout.work().join(&name))?;
-            gone.push(token);
-        }
-    }
-    Ok(gone)
+/// If interrupted: some is gone, and the next repair goes on. The caller knows that it is nobody else's.
+pub fn delete_parts(dir: &Path) -> Result<(), VolumeError> {
+    // It was mounted in namespaces of our own only, and they are gone.
+    volumes::remove(dir, &Mounts::default())
 }

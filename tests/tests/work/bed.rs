@@ -50,9 +50,13 @@ pub fn base() -> SetId {
 impl Bed {
     /// Empty, but for the directories of the layout and four empty subvolumes of set 0.1.
     pub fn new() -> Self {
+        Self::of_size("4G")
+    }
+
+    fn of_size(size: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let image = dir.path().join("image");
-        sh(&format!("truncate -s 4G {0} && mkfs.btrfs -q {0}", image.display()));
+        sh(&format!("truncate -s {size} {0} && mkfs.btrfs -q {0}", image.display()));
         let bed = Self::of(dir);
         btrfs::create_subvolume(bed.layout.snapshots()).expect("snapshots");
         std::fs::create_dir_all(bed.layout.work()).expect("work");
@@ -126,7 +130,16 @@ impl Bed {
 
     /// With a system of busybox alone in set 0.1, sealed.
     pub fn with_busybox() -> Self {
-        let bed = Self::new();
+        Self::new().busybox()
+    }
+
+    /// The same on a disk that is soon full.
+    pub fn small() -> Self {
+        Self::of_size("256M").busybox()
+    }
+
+    fn busybox(self) -> Self {
+        let bed = self;
         let root = bed.part(Part::Root);
         for dir in MOUNT_POINTS.iter().copied().chain(["usr/bin", PACMAN_DB]) {
             std::fs::create_dir_all(root.join(dir)).expect("dir");

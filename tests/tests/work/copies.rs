@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ast::exec::{Invocation, Options};
 use ast::layout::{BOOT_SUMS, Part};
 use ast::sys::btrfs;
-use ast::work::{Bind, Token, WorkingCopy, check_sums, clear_stale};
+use ast::work::{Bind, Token, WorkingCopy, check_sums, delete_parts};
 
 use crate::bed::{Bed, ask, base, listing, mode, run, sh};
 
@@ -108,7 +109,8 @@ fn r2_sigkill_leaves_no_process_and_no_mount() {
     };
     let before = traces(&token);
     assert!(before.iter().any(|t| t.contains("mountinfo")) && before.iter().any(|t| t.contains("cmdline")), "{before:?}");
-    assert!(clear_stale(&bed.layout).expect("looked").is_empty(), "a live copy was taken for garbage");
+    let owner: Token = token.parse().expect("ours");
+    assert!(owner.is_alive(), "a live copy would be taken for garbage");
 
     program.0.kill().expect("killed");
     assert_eq!(program.0.wait().expect("dead").signal(), Some(9));
@@ -118,8 +120,8 @@ fn r2_sigkill_leaves_no_process_and_no_mount() {
         std::thread::sleep(Duration::from_millis(10));
     }
 
-    let gone = clear_stale(&bed.layout).expect("cleared");
-    assert_eq!(gone.iter().map(Token::to_string).collect::<Vec<_>>(), [token]);
+    assert!(!owner.is_alive(), "its owner is dead, so it is garbage by its name (S7)");
+    delete_parts(&bed.layout.work().join(&token)).expect("cleared");
     assert!(ast::sys::file::names(&bed.layout.work()).expect("list").is_empty());
 }
 
@@ -158,6 +160,62 @@ fn r3_litter_does_not_enter_a_snapshot() {
     assert!(parts.etc.join("pacman.d/gnupg/pubring.gpg").exists());
     assert!(parts.root.join("efi").is_dir() && parts.boot.join("grub").is_dir());
     assert_eq!(mode(&parts.root.join("tmp")) & 0o7000, 0o1000, "/tmp is sticky");
+}
+
+#[test]
+fn r6_nothing_of_the_host_is_left_in_an_image() {
+    let bed = Bed::with_busybox();
+    let given = tempfile::tempdir().expect("dir");
+    std::fs::write(given.path().join("secret"), "x").expect("written");
+    let bind = Bind { source: given.path().to_owned(), target: "/run/given".into(), read_only: false };
+    let copy = bed.copy().with_cache(Some(given.path().to_owned())).with_bind(bind);
+    assert!(ask(&copy, &["cat", "/run/given/secret", "/var/cache/pacman/pkg/secret", "/etc/resolv.conf"]).starts_with("xx"));
+    let before = names(&bed.part(Part::Root));
+    let ready = copy.finish().expect("finished");
+    let after: Vec<Vec<String>> = [Part::Root, Part::Etc, Part::Boot].map(|part| names(ready.parts().get(part).expect("part"))).into();
+    assert_eq!(after[0], before);
+    assert_eq!(after[1], [".updated", "hostname"], "what finishing writes, and what was there");
+    assert_eq!(after[2], ["ast.sums", "grub", "vmlinuz-linux"], "what finishing writes");
+    let found = sh(&format!("find {} -name secret -o -name 'sudoers*'", ready.dir().display()));
+    assert_eq!(found, "", "a file of the host");
+}
+
+/// Every path below `dir`.
+fn names(dir: &Path) -> Vec<String> {
+    sh(&format!("cd {} && find . -mindepth 1 -printf '%P\\n' | LC_ALL=C sort", dir.display())).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_time_limit_ends_everything_inside() {
+    let bed = Bed::with_busybox();
+    let copy = bed.copy();
+    let words = Invocation::words(["sh", "-c", "(sleep 4242 &) ; sleep 4242"]).expect("words");
+    let started = Instant::now();
+    let error = copy.run(&words, Options::capture().timeout(Duration::from_millis(500))).expect_err("too slow");
+    assert!(error.to_string().contains("did not end within"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    while !traces("sleep\04242").is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", traces("sleep\04242"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn s10_a_full_disk_is_said_and_the_source_is_whole() {
+    let bed = Bed::small();
+    let copy = bed.copy();
+    let ended = run(&copy, &["sh", "-c", "cat /dev/urandom > /usr/fill"]).expect("runs");
+    assert!(!ended.status.success() && ended.tail().contains("No space left"), "{}", ended.tail());
+    let before = listing(&bed.part(Part::Root));
+    // Whether finishing still works depends on what is left of the metadata; what it says must be clear either way.
+    match copy.finish() {
+        Ok(ready) => drop(ready),
+        Err(error) => assert!(error.is_out_of_space(), "{error}"),
+    }
+    assert_eq!(listing(&bed.part(Part::Root)), before);
+    assert!(ast::sys::file::names(&bed.layout.work()).expect("list").is_empty());
+    let again = bed.copy();
+    assert_eq!(ask(&again, &["printf", "back"]), "back", "the space came back");
 }
 
 #[test]
