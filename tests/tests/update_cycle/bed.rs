@@ -163,6 +163,14 @@ impl Bed {
     }
 }
 
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // Before the directory is deleted: what is mounted in it is not to be walked through. Deepest first.
+        let below = format!("awk '{{print $2}}' /proc/self/mounts | grep '^{}/' | sort -r | xargs -r umount -l", self.root.display());
+        drop(Command::new("sh").args(["-c", &below]).status());
+    }
+}
+
 /// A loop device over the btrfs partition of `disk`.
 fn attach(disk: &Path) -> String {
     let table = sh(&format!("sfdisk --json {}", disk.display()));
