@@ -1,11 +1,12 @@
 //! Working copies with a system of busybox alone.
 
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ast::exec::{Invocation, Options};
+use ast::exec::{Invocation, Options, Streams};
 use ast::layout::{BOOT_SUMS, Part};
 use ast::sys::btrfs;
 use ast::work::{Bind, Token, WorkingCopy, check_sums, delete_parts};
@@ -160,6 +161,37 @@ fn r3_litter_does_not_enter_a_snapshot() {
     assert!(parts.etc.join("pacman.d/gnupg/pubring.gpg").exists());
     assert!(parts.root.join("efi").is_dir() && parts.boot.join("grub").is_dir());
     assert_eq!(mode(&parts.root.join("tmp")) & 0o7000, 0o1000, "/tmp is sticky");
+}
+
+#[test]
+fn a_shell_inside_has_the_terminal_and_gives_it_back() {
+    const NAME: &str = "copies::a_shell_inside_has_the_terminal_and_gives_it_back";
+    if let Some(snapshots) = std::env::var_os("AST_TEST_SHELL") {
+        // The other side of this test, on a terminal of its own.
+        let copy = WorkingCopy::create(&ast::layout::Layout::at(snapshots), base()).expect("copy");
+        let shell = Invocation::words(["sh", "-i"]).expect("words");
+        let ended = copy.run(&shell, Options::new(Streams::Terminal)).expect("runs");
+        let ours = nix::unistd::tcgetpgrp(std::io::stdin()).expect("a terminal") == nix::unistd::getpgrp();
+        println!("status {:?} terminal {ours}", ended.status.code());
+        return;
+    }
+    let bed = Bed::with_busybox();
+    let me = std::env::current_exe().expect("me");
+    let mut script = Command::new("script")
+        .args(["--quiet", "--flush", "--command", &format!("{} --exact {NAME} --nocapture", me.display()), "/dev/null"])
+        .env("AST_TEST_SHELL", bed.layout.snapshots())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is installed");
+    // Job control works (no complaint about it), the terminal has a name, and the shell dies by a signal without giving it back.
+    let typed = "tty\nsleep 1000 &\njobs\nhostname\nkill -9 $$\n";
+    script.stdin.take().expect("a pipe").write_all(typed.as_bytes()).expect("typed");
+    let said = String::from_utf8_lossy(&script.wait_with_output().expect("ended").stdout).into_owned();
+    assert!(said.contains("/dev/console"), "{said}");
+    assert!(said.contains("[1]+  Running"), "{said}");
+    assert!(!said.contains("can't access tty"), "{said}");
+    assert!(said.contains("status Some(137) terminal true"), "{said}");
 }
 
 #[test]

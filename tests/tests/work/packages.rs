@@ -5,7 +5,9 @@ use ast::pacman::{self, Cause, Feed, PacmanError, PackageSet, installed, update_
 use ast::sys::btrfs;
 use ast::verify;
 use ast::work::{Parts, WorkError, WorkingCopy};
+use ast_tests::lab::cache::cache_dir;
 use ast_tests::lab::repo::State;
+use ast_tests::lab::sign::Signer;
 
 use crate::bed::{Bed, Mirror, ask, base, sh};
 
@@ -151,4 +153,32 @@ fn a_mirror_that_fails_is_understood_and_nothing_is_kept() {
 
     assert_eq!(sh(&format!("find {} -printf '%P %T@ %s\\n' | sort | sha256sum", bed.layout.sets().display())), before);
     assert!(ast::sys::file::names(&bed.layout.work()).expect("list").is_empty());
+}
+
+#[test]
+fn r5_an_expired_key_is_reported_as_that() {
+    const OWNER: &str = "Retired Packager <retired@example.org>";
+    let (bed, mirror) = (Bed::with_system(), Mirror::of(State::V1));
+    let signer = Signer::open(&cache_dir()).expect("key");
+    let dir = mirror.offers_copy_of(State::V1);
+    let home = tempfile::tempdir().expect("dir");
+    // A key of long ago that was good for a week, a package signed in that week, and a database signed by a key that is good.
+    sh(&format!(
+        "cd {dir}; export GNUPGHOME={home}; chmod 700 $GNUPGHOME; then='--faked-system-time 20230101T000000!'
+         gpg --quiet --batch --passphrase '' $then --quick-generate-key '{OWNER}' rsa2048 sign 1w 2>/dev/null
+         package=$(ls hello-*.zst); rm $package.sig
+         gpg --quiet --batch --no-armor $then --detach-sign $package 2>/dev/null
+         gpg --batch --export > {home}/retired.gpg; gpgconf --kill all
+         GNUPGHOME={signer} repo-add -q --sign --key {key} core.db.tar.gz $package; GNUPGHOME={signer} gpgconf --kill all",
+        dir = dir.display(),
+        home = home.path().display(),
+        signer = signer.home().display(),
+        key = signer.fingerprint(),
+    ));
+    let copy = copy_using(&bed, &mirror).with_cache(None);
+    std::fs::copy(home.path().join("retired.gpg"), copy.parts().root.join("retired.gpg")).expect("copied");
+    ask(&copy, &["gpg", "--homedir", "/etc/pacman.d/gnupg", "--batch", "--quiet", "--import", "/retired.gpg"]);
+    pacman::upgrade(&copy, Feed::Nobody).expect("the lists are new");
+    let error = pacman::install(&copy, &words(&["hello"]), Feed::Nobody).expect_err("its key is past its date");
+    assert_eq!(error.cause(), Some(&Cause::ExpiredKey(OWNER.into())), "{error}");
 }
