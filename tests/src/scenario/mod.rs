@@ -29,7 +29,7 @@ pub const MIRROR_PORT: u16 = 8000;
 /// Longest wait for another process's mirror on that port: as long as a whole run of the scenarios.
 const WAIT_FOR_PORT: Duration = Duration::from_secs(40 * 60);
 /// From power on to the root shell, emulated on a busy machine; a quiet one takes a fifth of it.
-pub const BOOT: Duration = Duration::from_secs(150);
+pub const BOOT: Duration = Duration::from_secs(240);
 
 /// What can go wrong around a scenario.
 #[derive(thiserror::Error)]
