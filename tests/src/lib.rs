@@ -6,6 +6,7 @@
 
 pub mod cut;
 pub mod decide;
+pub mod demo;
 pub mod image;
 pub mod lab;
 pub mod scenario;

@@ -71,6 +71,15 @@ enum Command {
         #[arg(long, default_value = "v1", value_parser = state)]
         state: State,
     },
+    /// A kiosk that updates itself, breaks, comes back, and tells why
+    Demo {
+        /// Leaves a console to play with at the end
+        #[arg(long)]
+        attach: bool,
+        /// The kind of machine
+        #[arg(long, default_value_t = Column::Bios206Gap)]
+        column: Column,
+    },
 }
 
 fn state(name: &str) -> Result<State, String> {
@@ -143,6 +152,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             eprintln!("{column}, mirror {}; Ctrl-] ends the machine, its disk goes with it", state.name());
             scenario.start()?.attach()?;
         }
+        Command::Demo { attach, column } => ast_tests::demo::run(column, attach)?,
         Command::Serve { dir, port } => {
             let server = http::Server::start_on(&dir, port)?;
             println!("{} (in a guest: {})", server.host_url(), server.guest_url());

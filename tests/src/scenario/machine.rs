@@ -51,7 +51,8 @@ pub fn restarted(vm: &mut Vm) -> Result<(), ScenarioError> {
             vm.wait_reset(Duration::from_secs(1))?;
             return Ok(());
         }
-        let ended = vm.console().text_from(0).contains("UPDATE-ENDED");
+        // Not the word of an update before this one.
+        let ended = vm.console().text_from(vm.cursor).contains("UPDATE-ENDED");
         if ended || std::time::Instant::now() > deadline {
             // The last seconds before a restart look the same: give it those.
             vm.wait_reset(Duration::from_secs(if ended { 30 } else { 1 }))?;
