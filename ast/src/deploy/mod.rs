@@ -119,9 +119,19 @@ impl Made {
             Step::Title { boot: part(Part::Boot), title },
             Step::Seal(part(Part::Boot)),
         ];
-        if let Etc::MergedFrom(other) = etc {
-            let (base, mine) = (layout.deployment_etc_base(other), layout.deployment_part(other, Part::Etc));
-            steps.push(Step::MergeEtc { base, mine, into: part(Part::Etc) });
+        match etc {
+            Etc::MergedFrom(other) => {
+                let (base, mine) = (layout.deployment_etc_base(other), layout.deployment_part(other, Part::Etc));
+                steps.push(Step::MergeEtc { base, mine, into: part(Part::Etc) });
+            }
+            // The snapshot's own /etc, but on this machine.
+            Etc::OfSnapshot => {
+                let running = store.booted().and_then(|booted| booted.d).unwrap_or(store.block()?.good);
+                let from = layout.deployment_part(running, Part::Etc);
+                if from.is_dir() {
+                    steps.push(Step::CarryIdentity { from, into: part(Part::Etc) });
+                }
+            }
         }
         let record = record::Record { d: self.d, set: self.set, created: now(), by: what.to_owned(), later: Later::new() };
         let path = layout.deployment_record(self.d);

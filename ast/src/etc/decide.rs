@@ -224,6 +224,11 @@ fn is_carried(path: &Path) -> bool {
     is_one_of(path, &CARRIED) || CARRIED_BEGINNINGS.iter().any(|start| path.to_string_lossy().starts_with(start))
 }
 
+/// Whether the file is one of those that only this machine has.
+pub(super) fn is_identity(path: &Path) -> bool {
+    is_carried(path) && path != Path::new("resolv.conf")
+}
+
 fn is_generated(path: &Path) -> bool {
     is_one_of(path, &GENERATED) || GENERATED_DIRS.iter().any(|dir| path.starts_with(dir))
 }

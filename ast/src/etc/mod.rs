@@ -15,7 +15,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::SysError;
+use crate::sys::{SysError, file};
 
 /// One path about which device and packages disagreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,4 +72,25 @@ pub fn merge(base: &Path, mine: &Path, into: &Path) -> Result<Report, SysError> 
     let mut report = decided.report;
     apply::apply(&decided.actions, &apply::Places { base, mine, into }, &mut report)?;
     Ok(report)
+}
+
+/// `into` has the files that make this machine this one (its id, its host keys, the drift of its clock), as far as `mine` has them.
+/// For a deployment whose `/etc` is the snapshot's own.
+///
+/// If interrupted: `into` has some of them; the deployment that it belongs to is garbage still.
+pub fn carry_identity(mine: &Path, into: &Path) -> Result<(), SysError> {
+    let mut actions = Vec::new();
+    for name in file::names(mine)? {
+        let path = PathBuf::from(&name);
+        if decide::is_identity(&path) {
+            actions.push(decide::Action::Carry(path));
+        }
+    }
+    for name in file::names(&mine.join("ssh"))? {
+        let path = Path::new("ssh").join(&name);
+        if decide::is_identity(&path) {
+            actions.extend([decide::Action::CarryDir("ssh".into()), decide::Action::Carry(path)]);
+        }
+    }
+    apply::apply(&actions, &apply::Places { base: mine, mine, into }, &mut Report::default())
 }

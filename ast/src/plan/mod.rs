@@ -42,6 +42,13 @@ pub enum Step {
         /// What the menu calls it.
         title: String,
     },
+    /// Files that make this machine this one are in `into` as they are in `from`.
+    CarryIdentity {
+        /// The /etc that has them.
+        from: PathBuf,
+        /// The /etc of the new deployment.
+        into: PathBuf,
+    },
     /// What the user changed between `base` and `mine` is also changed in `into`.
     MergeEtc {
         /// As it was when `mine` was made.
@@ -114,6 +121,7 @@ impl fmt::Display for Step {
             Self::Seal(path) => write!(f, "make {} read-only", path.display()),
             Self::Write { path, bytes } => write!(f, "write {} ({} bytes)", path.display(), bytes.len()),
             Self::Title { boot, title } => write!(f, "call it {title:?} in {}", boot.display()),
+            Self::CarryIdentity { from, into } => write!(f, "carry this machine's id and host keys from {} to {}", from.display(), into.display()),
             Self::MergeEtc { mine, into, .. } => write!(f, "merge the changes made in {} into {}", mine.display(), into.display()),
             Self::Reserve(numbers) => {
                 write!(f, "use up the numbers below deployment {} and arming {}", numbers.next_deployment, numbers.next_arm)

@@ -152,6 +152,7 @@ impl Locked {
             Step::Seal(path) => btrfs::set_read_only(path, true)?,
             Step::Write { path, bytes } => file::replace(path, bytes)?,
             Step::Title { boot, title } => derive::set_title(boot, title)?,
+            Step::CarryIdentity { from, into } => crate::etc::carry_identity(from, into)?,
             Step::MergeEtc { base, mine, into } => {
                 let report = crate::etc::merge(base, mine, into)?;
                 tracing::info!("/etc: {} paths are kept as they are on this device", report.kept.len());
