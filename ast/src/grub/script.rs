@@ -150,7 +150,8 @@ mod tests {
             assert!(!text.contains('@') || !text.split('@').skip(1).any(|t| t.starts_with(|c: char| c.is_ascii_uppercase())), "{block:?}");
             let script = parse(&text).expect("GRUB's language");
             let functions = script.iter().filter(|s| matches!(s.what, What::Function { .. })).count();
-            assert_eq!(functions, 17, "{block:?}");
+            let written = text.lines().filter(|line| line.starts_with("function ")).count();
+            assert!(written > 10 && functions == written, "{block:?}: {functions} of {written} functions");
         }
     }
 
