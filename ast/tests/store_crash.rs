@@ -220,6 +220,36 @@ fn s2_rollback_leaves_at_most_a_snapshot_more() {
     kill_everywhere("rollback", |machine| machine.booted("d=1\nwhy=chosen\narm=0\nleft=0\nenv=ok\n"));
 }
 
+#[test]
+#[cfg(feature = "cli")]
+fn s2_the_program_itself_is_old_or_new() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let root = machine.root.to_string_lossy().into_owned();
+    for at in 0..MOST_POINTS {
+        let before = state(&machine);
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_ast"))
+            .args(["--sysroot", &root, "--yes", "clone", "0"])
+            .env("AST_STOP_AT", at.to_string())
+            .output()
+            .expect("the program");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let when = format!("ast clone at {at}: {said}");
+        assert_bootable(&machine, &when);
+        let committed = state(&machine);
+        assert_clean(&machine, &when);
+        assert_eq!(state(&machine), committed, "{when}");
+        if out.status.success() {
+            assert!(at > 3 && committed != before, "{when}");
+            return;
+        }
+        assert!(said.contains("stop point"), "{when}");
+    }
+    panic!("it has more than {MOST_POINTS} points");
+}
+
 /// Every file below `dir` with everything that a change would change.
 fn listing(dir: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt;

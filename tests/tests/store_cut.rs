@@ -228,7 +228,15 @@ fn s2_s4_every_power_cut_leaves_old_or_new_for_grub_and_kernel() {
     let (log, states) = record(&base(dir.path()));
     let seed = std::env::var("AST_CUT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     eprintln!("{} flushes, {} bytes written", log.flushes(), log.bytes());
-    let report = replay(&log, Strategy::Subsets { seed, per_flush: 1 }, |state| check(state, &states)).expect("replayed");
+    let mut wrong = false;
+    let report = replay(&log, Strategy::Subsets { seed, per_flush: 1 }, |state| {
+        // The first wrong one is enough: a look costs time.
+        if wrong {
+            return Ok("not looked at".into());
+        }
+        check(state, &states).inspect_err(|_| wrong = true)
+    })
+    .expect("replayed");
     eprintln!("{report}");
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.outcomes.len(), states.len(), "too few outcomes: {report}");

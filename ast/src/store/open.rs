@@ -1,6 +1,7 @@
 //! Opening: what the documents, the boot block and the initramfs say.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::document::{self, DocumentError};
 use super::machine::{Block, Machine, Numbers};
@@ -29,6 +30,8 @@ pub struct Store {
     pub(super) tree_damage: Option<DocumentError>,
     machine: Option<Machine>,
     booted: Option<Booted>,
+    /// The boot block, once it was asked for: its medium may have to be mounted for every look. `None`: neither copy is whole.
+    pub(super) known_block: OnceLock<Option<BootBlock>>,
 }
 
 impl Store {
@@ -56,7 +59,7 @@ impl Store {
         };
         let booted = file::read_if_exists(&sysroot.join(layout::BOOTED_RECORD.trim_start_matches('/')))?
             .map(|bytes| Booted::parse(&String::from_utf8_lossy(&bytes)));
-        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted })
+        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted, known_block: OnceLock::new() })
     }
 
     /// The root of the machine, `/` in a running one.
@@ -130,11 +133,15 @@ impl Store {
         Ok(self.medium()?.read())
     }
 
-    /// The boot state that GRUB would take.
+    /// The boot state that GRUB would take, as it was when this store was first asked for it or wrote it itself.
     ///
     /// Refuses: when neither copy is whole.
     pub fn block(&self) -> Result<BootBlock, StoreError> {
-        self.copies()?.current().map(|(_, block)| block.clone()).ok_or(StoreError::NoBlock)
+        if let Some(known) = self.known_block.get() {
+            return known.clone().ok_or(StoreError::NoBlock);
+        }
+        let read = self.copies()?.current().map(|(_, block)| block.clone());
+        self.known_block.get_or_init(|| read).clone().ok_or(StoreError::NoBlock)
     }
 
     /// The snapshot that a deployment was made of, as far as its record can be read.
@@ -218,7 +225,7 @@ const LOST_NUMBERS: u32 = 1000;
 pub struct Locked {
     pub(super) store: Store,
     /// The boot block after repair; `None` when its medium cannot be used.
-    pub(super) block: Option<BootBlock>,
+    block: Option<BootBlock>,
     /// Whether every document could be read, so that what none names may be deleted.
     pub(super) deletes: bool,
     pub(super) repaired: Repaired,
@@ -239,6 +246,12 @@ impl Locked {
     /// Refuses: when its medium cannot be used.
     pub fn boot_block(&self) -> Result<&BootBlock, StoreError> {
         self.block.as_ref().ok_or(StoreError::NoBlock)
+    }
+
+    /// From here on this is the state.
+    pub(super) fn knows(&mut self, block: Option<BootBlock>) {
+        self.store.known_block = OnceLock::from(block.clone());
+        self.block = block;
     }
 
     /// New deployments are judged by `verify` instead. For tests of what surrounds it, on content that nothing boots.

@@ -73,7 +73,7 @@ pub(super) fn repair(locked: &mut Locked) {
     }
     match block(&mut locked.store) {
         Ok((block, mended)) => {
-            locked.block = Some(block);
+            locked.knows(Some(block));
             locked.repaired.mended.extend(mended);
         }
         Err(error) => problems.push(error),
@@ -186,9 +186,9 @@ fn unreadable_documents(store: &Store) -> Vec<StoreError> {
 /// Links and menu follow tree and block, and are on disk.
 fn derived(locked: &mut Locked) -> Result<(), StoreError> {
     let links = derive::links(&locked.store)?;
-    let menu = match &locked.block {
-        Some(block) => derive::menu(&locked.store, block)?,
-        None => false,
+    let menu = match locked.boot_block() {
+        Ok(block) => derive::menu(&locked.store, block)?,
+        Err(_) => false,
     };
     for what in [links.then_some("links"), menu.then_some("menus")].into_iter().flatten() {
         locked.repaired.mended.push(Mended::Derived(what));

@@ -134,10 +134,11 @@ impl Locked {
         stop::point("between the copies of the boot block");
         let written = medium.write_one(Which::A, block);
         // Whatever became of A, what GRUB would take is the state now.
-        self.block = medium.read().current().map(|(_, block)| block.clone());
-        match (written, &self.block) {
-            (Err(error), Some(now)) if now != block => Err(error.into()),
-            (Err(error), None) => Err(error.into()),
+        let now = medium.read().current().map(|(_, block)| block.clone());
+        let is_new = now.as_ref() == Some(block);
+        self.knows(now);
+        match written {
+            Err(error) if !is_new => Err(error.into()),
             _ => Ok(()),
         }
     }
