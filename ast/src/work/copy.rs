@@ -21,6 +21,8 @@ pub struct WorkingCopy {
     parts: Parts,
     /// What it was made from.
     source: Option<Parts>,
+    /// What makes the machine this one, as it came with the source.
+    machine: Option<litter::MachineFiles>,
     cache: Option<PathBuf>,
     binds: Vec<Bind>,
     placeholder: Mutex<Option<resolv::Placeholder>>,
@@ -36,7 +38,7 @@ impl WorkingCopy {
 
     /// The same of any four subvolumes, as those of the booted deployment with a set's `/var`.
     pub fn create_from(layout: &Layout, source: Parts) -> Result<Self, WorkError> {
-        let copy = Self::claim(layout, Some(source.clone()))?;
+        let mut copy = Self::claim(layout, Some(source.clone()))?;
         for part in Part::ALL {
             let to = copy.dir.join(part.name());
             match source.get(part) {
@@ -44,6 +46,7 @@ impl WorkingCopy {
                 None => btrfs::create_subvolume(&to)?,
             }
         }
+        copy.machine = Some(litter::MachineFiles::read(&copy.parts)?);
         copy.ready()
     }
 
@@ -63,7 +66,7 @@ impl WorkingCopy {
         file::make_dirs(&dir)?;
         let cache = layout.snapshots().parent().map(|top| top.join("var/cache/pacman/pkg")).filter(|dir| dir.is_dir());
         let parts = Parts::below(&dir);
-        Ok(Self { dir, token, parts, source, cache, binds: Vec::new(), placeholder: Mutex::new(None) })
+        Ok(Self { dir, token, parts, source, machine: None, cache, binds: Vec::new(), placeholder: Mutex::new(None) })
     }
 
     fn ready(self) -> Result<Self, WorkError> {
@@ -131,12 +134,13 @@ impl WorkingCopy {
         if let Some(placeholder) = placeholder {
             placeholder.remove(&self.parts.etc)?;
         }
-        litter::clean(&self.parts, self.source.as_ref())?;
+        litter::clean(&self.parts, self.machine.as_ref())?;
         updated::mark(&self.parts)?;
         boot::prepare_boot(&self.parts)?;
         let findings = verify::check(&self.parts);
+        // Somebody may have saved the source's snapshot meanwhile, so that it is gone: whoever seals will say so.
         if !findings.is_empty()
-            && let Some(source) = &self.source
+            && let Some(source) = self.source.as_ref().filter(|source| source.root.is_dir())
         {
             let before: Vec<Finding> = verify::check(source);
             let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();

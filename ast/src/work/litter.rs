@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::Path;
 
 use super::{Parts, WorkError};
-use crate::layout::{MOUNT_POINTS, PACMAN_DB};
+use crate::layout::{MOUNT_POINTS, PACMAN_DB, Part};
 use crate::sys::{At, SysError, btrfs, file};
 
 /// Directories of the root that are mounted over in a running system: what is in them is never seen again.
@@ -24,7 +24,7 @@ const KEYRING: &str = "pacman.d/gnupg";
 /// Nothing of the run is left in the copy, and everything that is mounted on has its directory.
 ///
 /// If interrupted: some of it is done; the copy is garbage by its name.
-pub(super) fn clean(parts: &Parts, source: Option<&Parts>) -> Result<(), WorkError> {
+pub(super) fn clean(parts: &Parts, machine: Option<&MachineFiles>) -> Result<(), WorkError> {
     for dir in HIDDEN {
         empty(&parts.root.join(dir))?;
     }
@@ -42,13 +42,10 @@ pub(super) fn clean(parts: &Parts, source: Option<&Parts>) -> Result<(), WorkErr
         for dir in CACHES {
             empty_of_files(&var.join(dir))?;
         }
-        if let Some(before) = source.and_then(|source| source.var.as_deref()) {
-            restore(&MACHINE_VAR, before, var)?;
-        }
         unnest(var)?;
     }
-    if let Some(before) = source.map(|source| source.etc.as_path()) {
-        restore(&MACHINE_ETC, before, &parts.etc)?;
+    if let Some(machine) = machine {
+        machine.restore(parts)?;
     }
     clean_keyring(&parts.etc.join(KEYRING))?;
     unnest(&parts.root)?;
@@ -102,23 +99,41 @@ fn empty_of_files(dir: &Path) -> Result<(), SysError> {
     Ok(())
 }
 
-/// Each of `names` is in `to` as it is in `from`, absent if absent.
-fn restore(names: &[&str], from: &Path, to: &Path) -> Result<(), SysError> {
-    for name in names {
-        let (before, now) = (from.join(name), to.join(name));
-        match fs::symlink_metadata(&before) {
-            Err(_) => file::remove_if_exists(&now)?,
-            Ok(meta) if meta.is_file() => {
-                let bytes = file::read(&before)?;
-                if file::read_if_exists(&now)?.as_ref() != Some(&bytes) {
-                    file::replace(&now, &bytes)?;
-                    fs::set_permissions(&now, meta.permissions()).at("set the mode of", &now)?;
-                }
+/// The files that make one machine differ from another, as the source of a copy had them: read when the copy is made.
+#[derive(Debug)]
+pub(super) struct MachineFiles(Vec<(Part, &'static str, Option<(Vec<u8>, u32)>)>);
+
+impl MachineFiles {
+    /// Those of a fresh copy. Links and the like are left to themselves.
+    pub(super) fn read(copy: &Parts) -> Result<Self, SysError> {
+        let names = MACHINE_ETC.map(|name| (Part::Etc, name)).into_iter().chain(MACHINE_VAR.map(|name| (Part::Var, name)));
+        let mut found = Vec::new();
+        for (part, name) in names {
+            let Some(path) = copy.get(part).map(|dir| dir.join(name)) else { continue };
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_file() => found.push((part, name, Some((file::read(&path)?, meta.mode() & 0o7777)))),
+                Ok(_) => {}
+                Err(_) => found.push((part, name, None)),
             }
-            Ok(_) => {}
         }
+        Ok(Self(found))
     }
-    Ok(())
+
+    /// Each is in `parts` as it was, absent if absent.
+    fn restore(&self, parts: &Parts) -> Result<(), SysError> {
+        for (part, name, before) in &self.0 {
+            let Some(path) = parts.get(*part).map(|dir| dir.join(name)) else { continue };
+            match before {
+                None => file::remove_if_exists(&path)?,
+                Some((bytes, mode)) if file::read_if_exists(&path)?.as_ref() != Some(bytes) => {
+                    file::replace(&path, bytes)?;
+                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).at("set the mode of", &path)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sockets and locks of a key agent are gone; keys stay.
