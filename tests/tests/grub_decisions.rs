@@ -147,6 +147,11 @@ fn more(column: &mut Column<'_>) {
     column.ask.disk.set(Copy::A, hostile.trim_end_matches('#').as_bytes());
     column.gives("hostile values in A", "6 good 4. ok");
 
+    let more_names = text.replacen("ast_end=1\n", "ast_fs=evil\nast_store=(hd9)/x\nast_number=.*\ntimeout=-1\nast_end=1\n", 1);
+    column.ask.disk.set(Copy::A, format!("{:#<512}", more_names.trim_end_matches('#')).as_bytes());
+    let started = column.gives("names of the script's own variables in A", "6 good 4. ok");
+    assert!(started.get("root").is_some_and(|r| r.len() == "UUID=".len() + 36), "{started:?}");
+
     // The copies of how the good one starts.
     let disk = column.ask.disk;
     let own = disk.garble(b"deployment 6\nast_end=1");
