@@ -15,6 +15,7 @@ use clap::Parser;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Longest input: some times the largest file that is read in earnest.
@@ -52,8 +53,11 @@ fn main() -> ExitCode {
     println!("seed {seed}");
     let mut random = Random(seed);
     let mut targets = targets();
-    // The panics that are looked for are reported here, not by the hook.
-    std::panic::set_hook(Box::new(|_| {}));
+    // An optimised build ends at its first panic: the input is kept before that.
+    std::panic::set_hook(Box::new(|panic| {
+        let (name, input) = &*CURRENT.lock().unwrap_or_else(|e| e.into_inner());
+        println!("{name}: {panic}; input in {}", keep(name, input).display());
+    }));
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut failures = 0;
     while Instant::now() < end && failures < 20 {
@@ -74,8 +78,15 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The reader that runs, and its input.
+static CURRENT: Mutex<(&'static str, Vec<u8>)> = Mutex::new(("", Vec::new()));
+
 impl Target {
     fn run(&mut self, input: &[u8]) -> Result<(), String> {
+        if let Ok(mut current) = CURRENT.lock() {
+            current.0 = self.name;
+            input.clone_into(&mut current.1);
+        }
         let (check, start) = (self.check, processor());
         let result = catch_unwind(AssertUnwindSafe(|| check(input)));
         let took = processor().saturating_sub(start);
