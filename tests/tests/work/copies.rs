@@ -226,8 +226,8 @@ fn a_time_limit_ends_everything_inside() {
     let error = copy.run(&words, Options::capture().timeout(Duration::from_millis(500))).expect_err("too slow");
     assert!(error.to_string().contains("did not end within"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(20));
-    while !traces("sleep\04242").is_empty() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", traces("sleep\04242"));
+    while !traces("sleep\x004242").is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", traces("sleep\x004242"));
         std::thread::sleep(Duration::from_millis(20));
     }
 }
