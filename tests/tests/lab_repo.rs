@@ -68,7 +68,7 @@ fn installs_and_upgrades() {
     root.upgrade();
     assert!(image(&root).contains(&root.kernels()[0]) && !image(&root).contains("ast-initcpio"), "{}", image(&root));
     root.use_repo(&repo::build(&cache_dir(), State::V2Panic).unwrap());
-    pacman_ok(&root.pacman(&["-Sy", "mkinitcpio"]));
+    root.upgrade();
     let init = root.chroot("bsdtar -xOf /boot/initramfs-linux.img init");
     assert!(init.lines().position(|l| l.contains("sysrq-trigger")).is_some_and(|n| n < 4), "{init}");
 }

@@ -133,7 +133,7 @@ impl Root {
     /// Programs and libraries that miss a library.
     pub fn unresolved_libraries(&self) -> Vec<String> {
         let text = r#"find /usr/bin /usr/lib -xdev -type f \( -perm -100 -o -name '*.so*' \) ! -path '/usr/lib/grub/*' ! -path '/usr/lib/modules/*' -exec grep -lP '\A\x7fELF' {} + |
-            while read -r f; do echo "$f:"; LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/systemd /usr/lib/ld-linux-x86-64.so.2 --list "$f" 2>/dev/null; done |
+            while read -r f; do echo "$f:"; LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/systemd LD_TRACE_LOADED_OBJECTS=1 /usr/lib/ld-linux-x86-64.so.2 "$f" 2>/dev/null; done |
             awk '/:$/ { file = $1 } /not found/ { print file, $1 }'; true"#;
         self.chroot(text).lines().map(str::to_owned).collect()
     }
