@@ -166,11 +166,12 @@ pub fn write_units(line: &Cmdline) -> Result<()> {
         let text = format!("[Unit]\nJobTimeoutSec={brace}\nJobTimeoutAction=reboot-force\n");
         drop_in(&format!("{target}.target"), &text)?;
     }
-    // The gate leaves evidence of its verdict itself; of its own hanging or dying it cannot.
+    // The gate leaves evidence of its verdict itself; of its own hanging or dying it cannot. Somebody who switches the machine off
+    // while it runs ends it with SIGTERM: that is no failure, and must not turn switching off into a restart.
     drop_in(
         "ast-health.service",
-        "[Unit]\nFailureAction=reboot-force\n\n[Service]\nExecStopPost=-/bin/sh -c 'case $SERVICE_RESULT in success|exit-code) ;; \
-         *) exec /usr/lib/ast/ast-initcpio evidence \"the gate ended with $SERVICE_RESULT\" ;; esac'\n",
+        "[Unit]\nFailureAction=reboot-force\n\n[Service]\nSuccessExitStatus=SIGTERM\nExecStopPost=-/bin/sh -c 'case $SERVICE_RESULT in \
+         success|exit-code) ;; *) exec /usr/lib/ast/ast-initcpio evidence \"the gate ended with $SERVICE_RESULT\" ;; esac'\n",
     )?;
     let units = Path::new(UNITS);
     write(
