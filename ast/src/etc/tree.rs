@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -104,13 +103,7 @@ fn attributes(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>, SysError> {
 }
 
 fn digest(path: &Path) -> Result<[u8; 32], SysError> {
-    let mut open = File::open(path).at("read", path)?;
     let mut hash = Sha256::new();
-    let mut chunk = vec![0; 1 << 16];
-    loop {
-        match open.read(&mut chunk).at("read", path)? {
-            0 => return Ok(hash.finalize().into()),
-            count => hash.update(chunk.get(..count).unwrap_or_default()),
-        }
-    }
+    std::io::copy(&mut File::open(path).at("read", path)?, &mut hash).at("read", path)?;
+    Ok(hash.finalize().into())
 }

@@ -170,13 +170,7 @@ fn relative(boot: &Path, path: &Path) -> Result<String, WorkError> {
 }
 
 fn sha256(path: &Path) -> Result<String, SysError> {
-    let mut open = File::open(path).at("read", path)?;
     let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match open.read(&mut chunk).at("read", path)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            count => hash.update(chunk.get(..count).unwrap_or_default()),
-        }
-    }
+    std::io::copy(&mut File::open(path).at("read", path)?, &mut hash).at("read", path)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

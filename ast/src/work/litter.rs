@@ -101,7 +101,15 @@ fn empty_of_files(dir: &Path) -> Result<(), SysError> {
 
 /// The files that make one machine differ from another, as the source of a copy had them: read when the copy is made.
 #[derive(Debug)]
-pub(super) struct MachineFiles(Vec<(Part, &'static str, Option<(Vec<u8>, u32)>)>);
+pub(super) struct MachineFiles(Vec<MachineFile>);
+
+/// One of them: where it is, and its content and mode if it was there.
+#[derive(Debug)]
+struct MachineFile {
+    part: Part,
+    name: &'static str,
+    before: Option<(Vec<u8>, u32)>,
+}
 
 impl MachineFiles {
     /// Those of a fresh copy. Links and the like are left to themselves.
@@ -111,9 +119,11 @@ impl MachineFiles {
         for (part, name) in names {
             let Some(path) = copy.get(part).map(|dir| dir.join(name)) else { continue };
             match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_file() => found.push((part, name, Some((file::read(&path)?, meta.mode() & 0o7777)))),
+                Ok(meta) if meta.is_file() => {
+                    found.push(MachineFile { part, name, before: Some((file::read(&path)?, meta.mode() & 0o7777)) });
+                }
                 Ok(_) => {}
-                Err(_) => found.push((part, name, None)),
+                Err(_) => found.push(MachineFile { part, name, before: None }),
             }
         }
         Ok(Self(found))
@@ -121,7 +131,7 @@ impl MachineFiles {
 
     /// Each is in `parts` as it was, absent if absent.
     fn restore(&self, parts: &Parts) -> Result<(), SysError> {
-        for (part, name, before) in &self.0 {
+        for MachineFile { part, name, before } in &self.0 {
             let Some(path) = parts.get(*part).map(|dir| dir.join(name)) else { continue };
             match before {
                 None => file::remove_if_exists(&path)?,
