@@ -234,7 +234,10 @@ fn s2_s4_every_power_cut_leaves_old_or_new_for_grub_and_kernel() {
         if wrong {
             return Ok("not looked at".into());
         }
-        check(state, &states).inspect_err(|_| wrong = true)
+        check(state, &states).inspect_err(|what| {
+            eprintln!("{} after {:?}: {what}", state.tag(), state.marks());
+            wrong = true;
+        })
     })
     .expect("replayed");
     eprintln!("{report}");
