@@ -4,7 +4,7 @@
 
 use crate::image::Column;
 use crate::lab::repo::{self, State};
-use crate::scenario::{BOOT, Scenario, ScenarioError, restarted, settled, start_update, status};
+use crate::scenario::{BOOT, Scenario, ScenarioError, judged, restarted, start_update, status};
 use crate::vm::{Key, Vm, VmError};
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -81,7 +81,7 @@ pub fn run(column: Column, attach: bool) -> Result<(), DemoError> {
 
     play.act("The machine has come back by itself, and tells why");
     vm.wait_shell(BOOT)?;
-    settled(&mut vm)?;
+    judged(&mut vm)?;
     play.ask(&mut vm, "ast status || [ $? = 5 ]")?;
     play.told(&mut vm, "the good one runs, the bad one is blocked", |now| {
         let blocked = now["updates"]["blocked"].as_array().is_some_and(|sets| !sets.is_empty());
@@ -238,7 +238,7 @@ impl Play {
         self.show(&seen.text);
         vm.wait_shell(BOOT)?;
         self.say("the shell is there");
-        settled(vm)?;
+        judged(vm)?;
         self.say("the health checks have said their word");
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use ast_tests::image::{Column, armed};
 use ast_tests::lab::repo::State;
-use ast_tests::scenario::{BOOT, Scenario, judged, settled, status};
+use ast_tests::scenario::{BOOT, Scenario, judged, status};
 use ast_tests::vm::offline::{Damage, Offline};
 use ast_tests::vm::{Vm, cache_dir};
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn damage(scenario: &Scenario, path: &str, how: Damage) {
 
 /// The good deployment runs, the bad one is told of, blocked, and not tried again: not at once, and not by the next cycle.
 fn came_back(vm: &mut Vm, cause: &str) {
-    settled(vm).unwrap();
+    judged(vm).unwrap();
     let now = status(vm).unwrap();
     assert_eq!(now["booted"]["deployment"], 1, "{now:#}");
     assert_eq!(now["default"]["deployment"], 1, "{now:#}");

@@ -74,8 +74,3 @@ pub fn update_without_restart(vm: &mut Vm) -> Result<i32, ScenarioError> {
 pub fn booted(vm: &mut Vm) -> Result<u64, ScenarioError> {
     Ok(status(vm)?["booted"]["deployment"].as_u64().unwrap_or(0))
 }
-
-/// The gate has said its word, and the service has taken note of what a trial left (it does so at each start).
-pub fn settled(vm: &mut Vm) -> Result<(), ScenarioError> {
-    judged(vm)
-}

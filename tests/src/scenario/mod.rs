@@ -14,7 +14,7 @@
 mod machine;
 mod times;
 
-pub use machine::{GATE, UPDATE, booted, judged, restarted, settled, start_update, status, update, update_without_restart};
+pub use machine::{GATE, UPDATE, booted, judged, restarted, start_update, status, update, update_without_restart};
 pub use times::{BootTimes, boot_times};
 
 use crate::image::{self, Column, ImageError};
