@@ -84,9 +84,10 @@ impl Root {
         pacman_ok(&self.pacman(&[&["-Sy"], names].concat()));
     }
 
-    /// Everything newer in the repository is installed.
+    /// Everything newer in the repository is installed. The database is fetched whatever its age: states are built in
+    /// any order, and pacman leaves one alone that is no newer than its own.
     pub fn upgrade(&self) {
-        pacman_ok(&self.pacman(&["-Syu"]));
+        pacman_ok(&self.pacman(&["-Syyu"]));
     }
 
     /// The database says that these are installed, in the versions of `repo`; no files of them are.
