@@ -22,12 +22,11 @@ use crate::lab::http::Server;
 use crate::lab::repo::{self, State};
 use crate::vm::{Disk, Firmware, Vm, VmConfig, VmError, efi_vars, overlay};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 /// Where the guest's mirror list says that its mirror is.
 pub const MIRROR_PORT: u16 = 8000;
-/// Longest wait for another process's mirror on that port: as long as a whole run of the scenarios.
-const WAIT_FOR_PORT: Duration = Duration::from_secs(40 * 60);
 /// From power on to the root shell, emulated on a busy machine; a quiet one takes a fifth of it.
 pub const BOOT: Duration = Duration::from_secs(240);
 
@@ -41,6 +40,8 @@ pub enum ScenarioError {
     Lab(#[from] crate::lab::Error),
     #[error(transparent)]
     Vm(#[from] VmError),
+    #[error("a network for this machine alone: {source}")]
+    Network { source: std::io::Error },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -82,7 +83,8 @@ impl Scenario {
         let firmware = if column.is_efi() { Firmware::Efi { vars: efi_vars(dir.path())? } } else { Firmware::Bios };
         let link = dir.path().join("mirror");
         repo::publish(&repo::build(&cache, State::V1)?, &link)?;
-        let mirror = serve(&link)?;
+        own_network()?;
+        let mirror = Server::start_on(&link, MIRROR_PORT)?;
         Ok(Self { name: name.to_owned(), column, cache, disk, firmware, dir, _mirror: mirror })
     }
 
@@ -128,20 +130,14 @@ impl Scenario {
     }
 }
 
-/// A mirror at the guest's port; another process's is waited for, since only one machine runs at a time anyway.
-fn serve(root: &Path) -> Result<Server, ScenarioError> {
-    let deadline = Instant::now() + WAIT_FOR_PORT;
-    loop {
-        match Server::start_on(root, MIRROR_PORT) {
-            Err(crate::lab::Error::Io { source, .. }) if in_use(&source) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            other => return Ok(other?),
-        }
+/// This thread and what it starts have a network of their own, with nothing but a loopback: each machine finds its mirror at the same
+/// address, and no two of them, nor anything else here, meet.
+fn own_network() -> Result<(), ScenarioError> {
+    let failed = |source| ScenarioError::Network { source };
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))?;
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().map_err(failed)?;
+    if !status.success() {
+        return Err(failed(std::io::Error::other(format!("ip link set lo up: {status}"))));
     }
-}
-
-/// The HTTP library wraps the system's error in one of its own.
-fn in_use(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::AddrInUse || error.to_string().contains("in use")
+    Ok(())
 }

@@ -1,13 +1,12 @@
-//! One machine at a time, over all processes: two emulators on two cores make every time-out a coin toss.
+//! At most [`SLOTS`] machines at a time, over all processes: more emulators than cores make every time-out a coin toss.
 use super::{VmError, error::at};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
 use std::{
-    fs::{self, File},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    fs::File,
+    path::PathBuf,
     sync::Mutex,
     thread::{self, ThreadId},
 };
@@ -15,22 +14,24 @@ use std::{
 /// Threads of this process that drive a machine, with its name.
 static DRIVERS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
-/// Held while a machine lives. An ancestor process that holds the lock (`flock FILE cargo test`) lends it.
+/// One core each on the smallest machine that the tests are for. A machine has one CPU, and so uses one core.
+pub const SLOTS: usize = 2;
+
+/// Held while a machine lives.
 #[derive(Debug)]
 pub struct VmLock {
-    /// `None` when an ancestor lends it.
     _file: Option<Flock<File>>,
     owner: ThreadId,
 }
 
-/// The file all parts of the lab lock.
-pub fn lock_path() -> PathBuf {
-    std::env::temp_dir().join("ast-vm.lock")
+/// The files that machines lock, one a slot.
+pub fn lock_path(slot: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("ast-vm.{slot}.lock"))
 }
 
 impl VmLock {
-    /// Waits until no other machine runs.
-    /// Refuses: when this thread drives one already, since that wait would never end.
+    /// Waits until there is a free slot.
+    /// Refuses: when this thread drives a machine already, since that wait might never end.
     pub fn take(name: &str) -> Result<VmLock, VmError> {
         let owner = thread::current().id();
         {
@@ -42,27 +43,30 @@ impl VmLock {
         }
         // From here on the drop forgets this thread, also when the wait fails.
         let mut lock = VmLock { _file: None, owner };
-        let path = lock_path();
-        let mut file = at(&path, File::options().create(true).truncate(false).write(true).open(&path))?;
-        let mut how = FlockArg::LockExclusiveNonblock;
-        loop {
-            match Flock::lock(file, how) {
-                Ok(held) => {
-                    lock._file = Some(held);
-                    return Ok(lock);
-                }
-                Err((back, Errno::EWOULDBLOCK)) => {
-                    let holders = holders(&path);
-                    if holders.iter().any(|pid| is_ancestor(*pid)) {
-                        return Ok(lock);
-                    }
-                    eprintln!("{name}: waiting for the machine of process {holders:?} ({})", path.display());
-                    // The system keeps a queue of those who wait; whoever only looks now and then never gets it.
-                    (file, how) = (back, FlockArg::LockExclusive);
-                }
-                Err((back, Errno::EINTR)) => file = back,
-                Err((_, e)) => return at(&path, Err(e.into())),
+        for slot in 0..SLOTS {
+            if let Some(held) = lock_slot(slot, FlockArg::LockExclusiveNonblock)? {
+                lock._file = Some(held);
+                return Ok(lock);
             }
+        }
+        // The system keeps a queue of those who wait; whoever only looks now and then never gets it.
+        let slot = std::process::id() as usize % SLOTS;
+        eprintln!("{name}: waiting for another machine to end ({})", lock_path(slot).display());
+        lock._file = lock_slot(slot, FlockArg::LockExclusive)?;
+        Ok(lock)
+    }
+}
+
+/// The slot is locked, or `None`: somebody else has it, and `how` does not wait.
+fn lock_slot(slot: usize, how: FlockArg) -> Result<Option<Flock<File>>, VmError> {
+    let path = lock_path(slot);
+    let mut file = at(&path, File::options().create(true).truncate(false).write(true).open(&path))?;
+    loop {
+        match Flock::lock(file, how) {
+            Ok(held) => return Ok(Some(held)),
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((back, Errno::EINTR)) => file = back,
+            Err((_, e)) => return at(&path, Err(e.into())),
         }
     }
 }
@@ -72,35 +76,4 @@ impl Drop for VmLock {
         let mut drivers = DRIVERS.lock().unwrap_or_else(|e| e.into_inner());
         drivers.retain(|(id, _)| *id != self.owner);
     }
-}
-
-/// Processes that hold a flock on `path`, from /proc/locks (`1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF`).
-fn holders(path: &Path) -> Vec<u32> {
-    let Ok(inode) = fs::metadata(path).map(|m| m.ino()) else {
-        return Vec::new();
-    };
-    let text = fs::read_to_string("/proc/locks").unwrap_or_default();
-    text.lines()
-        .filter(|line| line.contains("FLOCK") && !line.contains("->"))
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().skip(4);
-            let pid = words.next()?.parse().ok()?;
-            (words.next()?.rsplit(':').next()?.parse() == Ok(inode)).then_some(pid)
-        })
-        .collect()
-}
-
-/// Is `pid` a parent of this process, or a parent's parent?
-fn is_ancestor(pid: u32) -> bool {
-    let mut current = std::os::unix::process::parent_id();
-    while current > 1 {
-        if current == pid {
-            return true;
-        }
-        let stat = fs::read_to_string(format!("/proc/{current}/stat")).unwrap_or_default();
-        // The name in brackets may hold anything; the parent is the second word after it.
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-        current = parent.unwrap_or(0);
-    }
-    false
 }

@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! One machine runs at a time, over all processes ([`lock`]). A machine whose thread panics, or that was waited for in vain, leaves its console log and
+//! Two machines run at a time, over all processes ([`lock`]). A machine whose thread panics, or that was waited for in vain, leaves its console log and
 //! disks in the cache's `kept/` ([`keep`]). `AST_LAB_ECHO=1` shows every console line as it comes; `AST_LAB_PATIENCE=2` doubles every time-out.
 
 mod attach;
