@@ -57,6 +57,11 @@ enum Command {
     },
     /// Makes everything that the tests start from, so that their own times are theirs
     Prepare,
+    /// Prints the table of the scenarios that passed, from the lines that tests wrote where AST_LAB_TABLE said
+    Table {
+        /// That file
+        lines: PathBuf,
+    },
     /// Applies each seeded bug (or one) to a checkout and runs the test that must go red
     Seeded {
         /// Name of one, without `.patch`
@@ -142,6 +147,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 eprintln!("lab: {}", image::build(&cache, column, State::V1)?.display());
             }
         }
+        Command::Table { lines } => print!("{}", ast_tests::scenario::table(&lines)?),
         Command::Seeded { name } => {
             let all = ast_tests::seeded::run(&project_dir(), name.as_deref())?;
             return Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE });

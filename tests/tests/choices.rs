@@ -3,6 +3,7 @@
 
 use ast::boot::block::BootBlock;
 use ast::id::DeployId;
+use ast_tests::columns;
 use ast_tests::image::{Column, armed, promoted};
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::{BOOT, Scenario, booted, judged, status, update, update_without_restart};
@@ -126,20 +127,11 @@ fn scenario_09(column: Column) {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
-#[test]
-fn scenario_09_hostile_blocks_bios214_raw() {
-    scenario_09(Column::Bios214Raw);
-}
-
-#[test]
-fn scenario_09_hostile_blocks_efi206() {
-    scenario_09(Column::Efi206);
-}
+columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw, efi206; full: bios206_gap, efi214);
 
 /// Scenario 10, from the disliked one: `ast rollback --previous`.
-#[test]
-fn scenario_10_rollback_previous_efi214() {
-    let scenario = on("scenario_10", Column::Efi214, &promoted(&cache_dir(), Column::Efi214, State::V2).unwrap());
+fn scenario_10_previous(column: Column) {
+    let scenario = on("scenario_10", column, &promoted(&cache_dir(), column, State::V2).unwrap());
     let mut vm = scenario.boot().unwrap();
     assert_eq!((booted(&mut vm).unwrap(), vm.sh("pacman -Q hello").unwrap().as_str()), (2, "hello 2-1\n"));
     judged(&mut vm).unwrap();
@@ -151,10 +143,11 @@ fn scenario_10_rollback_previous_efi214() {
     assert_eq!(now["default"]["deployment"], 1, "{now:#}");
 }
 
+columns!(scenario_10_rollback_previous(scenario_10_previous); test: efi214; full: bios214_raw, bios206_gap, efi206);
+
 /// Scenario 10, as the README tells it: the old one is chosen in the menu, then `ast rollback`.
-#[test]
-fn scenario_10_rollback_from_the_menu_bios206_gap() {
-    let scenario = on("scenario_10", Column::Bios206Gap, &promoted(&cache_dir(), Column::Bios206Gap, State::V2).unwrap());
+fn scenario_10_menu(column: Column) {
+    let scenario = on("scenario_10", column, &promoted(&cache_dir(), column, State::V2).unwrap());
     let mut vm = scenario.start().unwrap();
     vm.menu_choose("the one before", MENU).unwrap();
     vm.wait_shell(BOOT).unwrap();
@@ -171,10 +164,11 @@ fn scenario_10_rollback_from_the_menu_bios206_gap() {
     assert!(now["trial"].is_null(), "{now:#}");
 }
 
+columns!(scenario_10_rollback_from_the_menu(scenario_10_menu); test: bios206_gap; full: bios214_raw, efi214, efi206);
+
 /// Scenario 11: a snapshot chosen in the menu starts with a volatile /etc, and nothing is written.
-#[test]
-fn scenario_11_any_snapshot_from_the_menu_bios214_raw() {
-    let scenario = on("scenario_11", Column::Bios214Raw, &promoted(&cache_dir(), Column::Bios214Raw, State::V2).unwrap());
+fn scenario_11(column: Column) {
+    let scenario = on("scenario_11", column, &promoted(&cache_dir(), column, State::V2).unwrap());
     let mut vm = scenario.start().unwrap();
     vm.menu_choose("Snapshots", MENU).unwrap();
     vm.menu_choose("^ *\\*?0 ", MENU).unwrap();
@@ -194,10 +188,11 @@ fn scenario_11_any_snapshot_from_the_menu_bios214_raw() {
     assert_eq!(vm.sh("find /.snapshots/sets /.snapshots/deploy -name gone").unwrap(), "");
 }
 
+columns!(scenario_11_any_snapshot_from_the_menu(scenario_11); test: bios214_raw; full: bios206_gap, efi214, efi206);
+
 /// Scenario 12: a full disk stops an update with a clear word, the machine goes on, and the space comes back.
-#[test]
-fn scenario_12_disk_full_bios214_raw() {
-    let scenario = Scenario::new("scenario_12", Column::Bios214Raw).unwrap();
+fn scenario_12(column: Column) {
+    let scenario = Scenario::new("scenario_12", column).unwrap();
     let mut vm = scenario.boot().unwrap();
     judged(&mut vm).unwrap();
     scenario.offer(State::V2).unwrap();
@@ -221,10 +216,11 @@ fn scenario_12_disk_full_bios214_raw() {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
+columns!(scenario_12_disk_full(scenario_12); test: bios214_raw; full: bios206_gap, efi214, efi206);
+
 /// Scenario 13: what failed is not tried again with an unrelated package beside it; the repaired one is.
-#[test]
-fn scenario_13_the_next_good_update_bios206_gap() {
-    let scenario = on("scenario_13", Column::Bios206Gap, &armed(&cache_dir(), Column::Bios206Gap, State::V2).unwrap());
+fn scenario_13(column: Column) {
+    let scenario = on("scenario_13", column, &armed(&cache_dir(), column, State::V2).unwrap());
     scenario.offer(State::V2Plus).unwrap();
     damage(&scenario, "@.snapshots/deploy/2/boot/vmlinuz-linux", Damage::Delete);
     let mut vm = scenario.boot().unwrap();
@@ -241,18 +237,19 @@ fn scenario_13_the_next_good_update_bios206_gap() {
     assert_ne!(now["booted"]["deployment"], 1, "{now:#}");
 }
 
+columns!(scenario_13_the_next_good_update(scenario_13); test: bios206_gap; full: bios214_raw, efi214, efi206);
+
 /// Scenario 14: the kernel of the promoted default rots. Missing: the one before it, at once. Zeroed inside: after five starts.
-#[test]
-fn scenario_14_a_promoted_kernel_rots_efi214() {
-    let image = promoted(&cache_dir(), Column::Efi214, State::V2).unwrap();
-    let scenario = on("scenario_14", Column::Efi214, &image);
+fn scenario_14(column: Column) {
+    let image = promoted(&cache_dir(), column, State::V2).unwrap();
+    let scenario = on("scenario_14", column, &image);
     damage(&scenario, "@.snapshots/deploy/2/boot/vmlinuz-linux", Damage::ZeroMiddle);
     for start in 1..=5 {
         assert_eq!(grub_starts(&scenario), "ast.d=2 (good)", "start {start}");
     }
     assert_eq!(grub_starts(&scenario), "ast.d=1 (starts)");
 
-    let scenario = on("scenario_14", Column::Efi214, &image);
+    let scenario = on("scenario_14", column, &image);
     damage(&scenario, "@.snapshots/deploy/2/boot/vmlinuz-linux", Damage::Delete);
     let mut vm = scenario.start().unwrap();
     vm.expect("ast: ast.d=1 \\(load\\)", GRUB).unwrap();
@@ -261,10 +258,11 @@ fn scenario_14_a_promoted_kernel_rots_efi214() {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
+columns!(scenario_14_a_promoted_kernel_rots(scenario_14); test: efi214; full: bios214_raw, bios206_gap, efi206);
+
 /// Scenario 15: another entry picked by hand costs a trial no try, and a person's deploy wins over it.
-#[test]
-fn scenario_15_a_person_during_a_trial_efi206() {
-    let scenario = on("scenario_15", Column::Efi206, &armed(&cache_dir(), Column::Efi206, State::V2).unwrap());
+fn scenario_15(column: Column) {
+    let scenario = on("scenario_15", column, &armed(&cache_dir(), column, State::V2).unwrap());
     let mut vm: Vm = scenario.start().unwrap();
     vm.menu_choose("Arch Linux", MENU).unwrap();
     vm.wait_shell(BOOT).unwrap();
@@ -280,3 +278,5 @@ fn scenario_15_a_person_during_a_trial_efi206() {
     assert!(now["trial"].is_null(), "{now:#}");
     assert_eq!(vm.sh("pacman -Q hello").unwrap(), "hello 1-1\n");
 }
+
+columns!(scenario_15_a_person_during_a_trial(scenario_15); test: efi206; full: bios214_raw, bios206_gap, efi214);

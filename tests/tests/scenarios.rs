@@ -1,12 +1,13 @@
 //! The scenarios: machines of the lab that boot, update and heal themselves. See `tests/src/scenario`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ast_tests::columns;
 use ast_tests::image::Column;
 use ast_tests::scenario::{BOOT, Scenario, boot_times};
 use std::time::Duration;
 
 /// Scenario 1: a fresh image boots into its deployment.
-fn scenario_01_fresh_image(column: Column) {
+fn scenario_01(column: Column) {
     let scenario = Scenario::new("scenario_01", column).unwrap();
     let mut vm = scenario.start().unwrap();
     vm.wait_shell(BOOT).unwrap();
@@ -47,19 +48,4 @@ fn scenario_01_fresh_image(column: Column) {
     vm.power_off(Duration::from_secs(60)).unwrap();
 }
 
-/// One test for each column that a scenario runs in.
-macro_rules! columns {
-    ($scenario:ident: $($name:ident = $column:ident),+ $(,)?) => {
-        $(#[test]
-        fn $name() {
-            $scenario(Column::$column);
-        })+
-    };
-}
-
-columns!(scenario_01_fresh_image:
-    scenario_01_fresh_image_bios206_gap = Bios206Gap,
-    scenario_01_fresh_image_bios214_raw = Bios214Raw,
-    scenario_01_fresh_image_efi206 = Efi206,
-    scenario_01_fresh_image_efi214 = Efi214,
-);
+columns!(scenario_01_fresh_image(scenario_01); test: bios214_raw, bios206_gap, efi214, efi206);

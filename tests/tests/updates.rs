@@ -1,6 +1,7 @@
 //! The scenarios of unattended updates that succeed, or have nothing to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use ast_tests::columns;
 use ast_tests::image::Column;
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::{BOOT, Scenario, judged, status, update, update_without_restart};
@@ -15,9 +16,8 @@ fn everything(vm: &mut Vm) -> String {
 }
 
 /// Scenario 2: v2 appears; the machine has it after one restart, and everything of its owner's is still there.
-#[test]
-fn scenario_02_an_update_is_tried_and_promoted_bios206_gap() {
-    let scenario = Scenario::new("scenario_02", Column::Bios206Gap).unwrap();
+fn scenario_02_03(column: Column) {
+    let scenario = Scenario::new("scenario_02", column).unwrap();
     let mut vm = scenario.boot().unwrap();
     judged(&mut vm).unwrap();
     let identity = vm.sh("cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key").unwrap();
@@ -55,3 +55,5 @@ fn scenario_02_an_update_is_tried_and_promoted_bios206_gap() {
     let booted = vm.sh("cat /run/ast/booted").unwrap();
     assert!(booted.contains("why=chosen") && booted.contains("volatile=1") && booted.contains("set=0.1"), "{booted}");
 }
+
+columns!(scenario_02_03_an_update_is_tried_and_promoted(scenario_02_03); test: bios206_gap; full: bios214_raw, efi214, efi206);

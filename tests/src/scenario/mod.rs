@@ -11,9 +11,11 @@
 //! # }
 //! ```
 
+mod columns;
 mod machine;
 mod times;
 
+pub use columns::{in_column, table};
 pub use machine::{GATE, UPDATE, booted, judged, restarted, start_update, status, update, update_without_restart};
 pub use times::{BootTimes, boot_times};
 

@@ -196,13 +196,17 @@ impl Vm {
     }
 }
 
-/// GRUB draws a box and highlights one row inside in reverse video, with a `*` before it. (Firmware also uses reverse video, without.)
+const BLACK: vt100::Color = vt100::Color::Idx(0);
+const WHITE: vt100::Color = vt100::Color::Idx(7);
+
+/// GRUB draws a box and highlights one row inside with a `*` before it: in reverse video on a serial line; in black on white where EFI
+/// firmware paints the same menu on the line a second time. (Firmware's own menus do the same, without the star.)
 fn highlighted(screen: &vt100::Screen) -> Option<String> {
     let (rows, columns) = screen.size();
     (0..rows.get()).find_map(|row| {
         let inverse: String = (0..columns.get())
             .filter_map(|column| screen.cell(row, column))
-            .filter(|cell| cell.inverse())
+            .filter(|cell| cell.inverse() || (cell.fgcolor(), cell.bgcolor()) == (BLACK, WHITE))
             .map(|cell| cell.contents())
             .collect();
         inverse.trim().strip_prefix('*').map(|title| title.trim().to_owned())
