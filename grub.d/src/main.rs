@@ -1,10 +1,12 @@
 //! `/etc/grub.d/10_ast`: prints the fixed script of this machine when `grub-mkconfig` runs it, so that a plain `grub-mkconfig` makes the same
 //! `grub.cfg` as ast itself; `10_ast DIR` prints that of a machine mounted at DIR. What to print follows from `machine.json`, which the installer wrote; nothing is probed here.
+//! The sums of the `grub.cfg` that ast wrote are withdrawn: they do not fit the one that is about to replace it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ast::grub::defaults::Defaults;
+use ast::grub::install::withdraw_script;
 use ast::grub::{GrubError, ScriptConfig, Serial, script};
 use ast::layout::{self, Layout};
 use ast::store::document::{self, DocumentError};
@@ -19,14 +21,15 @@ enum GenerateError {
     /// The settings cannot be read.
     #[error(transparent)]
     Settings(#[from] ast::sys::SysError),
-    /// The script cannot be made.
+    /// The script cannot be made, or the old one's sums not be withdrawn.
     #[error(transparent)]
     Script(#[from] GrubError),
 }
 
 fn main() -> ExitCode {
     let sysroot = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    match generate(&sysroot) {
+    let text = generate(&sysroot);
+    match text.and_then(|text| withdraw_script(&sysroot.join("boot/grub")).map(|()| text).map_err(GenerateError::from)) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

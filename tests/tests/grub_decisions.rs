@@ -251,6 +251,28 @@ fn what_grub_mkconfig_puts_around_ours_changes_nothing() {
     column.with("none", &settled(), "6 good 4. ok");
 }
 
+/// Whatever block of `grub.cfg` or of its sums the disk lost: the copy inside the core image decides, and all is as it was.
+#[test]
+fn a_block_lost_from_grub_cfg_changes_nothing() {
+    /// What a disk loses at once, at the smallest.
+    const SECTOR: usize = 512;
+    let disk = disk(Boot::BiosRaw, Suite::G214, &Wish::default());
+    let name = "a_block_lost_from_grub_cfg_changes_nothing";
+    let mut column = Column { name, ask: Decider::start(name, &disk, false) };
+    column.with("all is well", &on_trial(7, 3), "7 trial 4.11 ok");
+    assert!(!column.ask.vm.console().text_from(0).contains("missing or damaged"));
+    let sums = ast::grub::menu::sums("grub.cfg", disk.script());
+    let blocks = disk.script().chunks(SECTOR).chain([sums.as_bytes()]);
+    // Every third: they are alike, and each costs a start.
+    for (n, block) in blocks.enumerate().filter(|(n, block)| n % 3 == 1 || *block == sums.as_bytes()) {
+        let from = column.ask.vm.console().position();
+        let undo = disk.lose(block, if n % 2 == 0 { 0 } else { 0xa7 });
+        column.with(&format!("block {n} is lost"), &on_trial(7, 3), "7 trial 4.11 ok");
+        assert!(column.ask.vm.console().text_from(from).contains("missing or damaged"), "block {n}: GRUB did not say so");
+        disk.restore(undo);
+    }
+}
+
 /// Where no GRUB can write, it reads the file and leaves counting to the initramfs.
 #[test]
 fn a_local_block_is_read_and_left_to_the_initramfs() {

@@ -57,6 +57,8 @@ programs! {
     Mdir = "mdir",
     /// Copies a file to or from there.
     Mcopy = "mcopy",
+    /// Packs the script inside GRUB's core image.
+    Tar = "tar",
     /// Shows a part of a file as a block device.
     Losetup = "losetup",
     /// Partitions a disk.

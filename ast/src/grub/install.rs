@@ -13,6 +13,9 @@ use super::parser::{What, Word, entries, parse};
 use super::script::{self, ScriptConfig};
 use crate::sys::file;
 
+/// What `grub.cfg` is like, below GRUB's directory, if ast wrote it.
+const SCRIPT_SUMS: &str = "ast/grub.sums";
+
 /// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; the ones before are `*.prev.cfg`.
 ///
 /// If interrupted: GRUB reads the new menu, the one before, or none; nothing that starts by itself depends on it.
@@ -57,11 +60,20 @@ pub fn baked_in(grub_dir: &Path) -> Result<Vec<Baked>, GrubError> {
     Ok(all)
 }
 
-/// `path` (`@boot/grub/grub.cfg`) is the fixed script for this machine.
+/// `grub.cfg` in `boot_grub` (`@boot/grub`) is the fixed script for this machine, and its sums vouch for it.
 ///
-/// If interrupted: the old or the new one is there, whole. The caller commits with `syncfs`.
-pub fn write_script(path: &Path, config: &ScriptConfig) -> Result<(), GrubError> {
-    Ok(file::replace(path, script::render(config)?.as_bytes())?)
+/// If interrupted: the old or the new one is there, whole; without its sums our core image prefers its own copy. The caller commits with `syncfs`.
+pub fn write_script(boot_grub: &Path, config: &ScriptConfig) -> Result<(), GrubError> {
+    let text = script::render(config)?;
+    file::replace(&boot_grub.join("grub.cfg"), text.as_bytes())?;
+    let sums = boot_grub.join(SCRIPT_SUMS);
+    file::make_dirs(sums.parent().unwrap_or(boot_grub))?;
+    Ok(file::replace(&sums, menu::sums("grub.cfg", text.as_bytes()).as_bytes())?)
+}
+
+/// Nobody vouches for the `grub.cfg` in `boot_grub` any more: another program is about to replace it.
+pub fn withdraw_script(boot_grub: &Path) -> Result<(), GrubError> {
+    Ok(file::remove_if_exists(&boot_grub.join(SCRIPT_SUMS))?)
 }
 
 /// The menu reads back as the lines that it was made of.

@@ -1,16 +1,40 @@
 //! GRUB's core image: made with everything that the fixed script needs inside, so that a damaged module directory stops nothing;
 //! put where the firmware looks for it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::fat::Fat;
 use super::table::{Boot, SECTOR, Scheme, random_id};
 use super::{InstallError, Result, Target, tool};
+use crate::exec::Program;
 use crate::grub::script;
 use crate::{layout, sys};
 
+/// Name of the script inside the core image.
+const INSIDE: &str = "boot.cfg";
+/// Goes on with `grub.cfg` if that is as ast wrote it: GRUB checks nothing that btrfs reads, and half a script is worse than none. One without
+/// sums is grub-mkconfig's, and whether that came to its end shows in `default`: our last line sets it to the entry that was decided for, its own
+/// header to something else. In any other case the copy in the image starts the machine; and where that cannot, another start may find what
+/// this one did not, and a prompt helps no one.
+pub(super) const INSIDE_SCRIPT: &str = "\
+set ast_default=
+if [ -s \"$prefix/ast/grub.sums\" ]; then
+  if hashsum --hash sha256 --check \"$prefix/ast/grub.sums\" --prefix \"$prefix\"; then source \"$prefix/grub.cfg\"; fi
+elif [ -s \"$prefix/grub.cfg\" ]; then
+  source \"$prefix/grub.cfg\"
+fi
+if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
+  echo \"ast: $prefix/grub.cfg is missing or damaged\"
+  if [ -s (memdisk)/grub.cfg ]; then source (memdisk)/grub.cfg; fi
+fi
+if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
+  echo \"ast: the next attempt is in 10 seconds\"
+  sleep 10
+  reboot
+fi
+";
 /// Where the ESP holds our copy; the firmware's entry names it.
 const EFI_OWN: &str = "EFI/ast/grubx64.efi";
 /// Where firmware looks when its entries are lost (C1).
@@ -48,7 +72,7 @@ impl Boot {
 
 impl Grub {
     /// `grub_dir/PLATFORM` holds the modules, for whatever is loaded later, and a core image, which is returned: it finds `grub_dir` by the
-    /// btrfs's UUID and goes on with `grub.cfg` there.
+    /// btrfs's UUID and goes on with `grub.cfg` there, which has to exist already: a copy of it is in the image.
     ///
     /// If interrupted: the directory holds some of them; nothing that starts the machine was changed.
     pub fn install_to(&self, boot: Boot, grub_dir: &Path, fs_uuid: &str, terminal: Terminal) -> Result<Vec<u8>> {
@@ -63,10 +87,17 @@ impl Grub {
             }
         }
         let (early, image, new) = (to.join("load.cfg"), to.join("core.img"), to.join("core.img.new"));
+        let archive = to.join("memdisk.tar");
+        sys::file::replace(&to.join(INSIDE), INSIDE_SCRIPT.as_bytes())?;
+        let options = ["--create", "--format=ustar", "--owner=0", "--group=0", "--mtime=@0", "--file"].map(OsStr::new);
+        let inside =
+            ["--directory".as_ref(), to.as_os_str(), INSIDE.as_ref(), "--directory".as_ref(), grub_dir.as_os_str(), "grub.cfg".as_ref()];
+        tool::run(Program::Tar, options.into_iter().chain([archive.as_os_str()]).chain(inside), None)?;
         sys::file::replace(&early, early_config(fs_uuid, terminal).as_bytes())?;
         let mut args: Vec<OsString> = vec!["--directory".into(), from.clone().into()];
         args.extend(["--format", platform, "--prefix", &prefix(), "--config"].map(Into::into));
-        args.push(early.into());
+        args.extend([early.into(), "--memdisk".into(), archive.into()]);
+        args.extend(["memdisk", "tar"].map(Into::into));
         args.extend(script::MODULES.map(Into::into));
         if boot != Boot::Efi {
             args.push("biosdisk".into());
@@ -117,7 +148,8 @@ fn early_config(fs_uuid: &str, terminal: Terminal) -> String {
         Terminal::Screen => "",
         Terminal::Serial => "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n",
     };
-    format!("{serial}search.fs_uuid {fs_uuid} root\nset prefix=($root){}\n", prefix())
+    // GRUB reads these lines with a parser that knows no `if`; the rest is a script inside the image.
+    format!("{serial}search.fs_uuid {fs_uuid} root\nset prefix=($root){}\nnormal (memdisk)/{INSIDE}\n", prefix())
 }
 
 /// The first sector of a core image ends in a list of where the rest lies: `grub-mkimage` writes one stretch beginning at sector 2,

@@ -92,5 +92,5 @@ pub(super) fn write_grub_files(top: &Path, grub_dir: &Path, machine: &Machine, t
     write_good(&ours, &Baked { good: DEPLOYMENT, env })?;
     let serial = (terminal == Terminal::Serial).then_some(Serial { unit: 0, speed: 115_200 });
     let config = ScriptConfig { fs_uuid: machine.fs_uuid.clone(), block: machine.block.clone().into(), serial };
-    Ok(write_script(&grub_dir.join("grub.cfg"), &config)?)
+    Ok(write_script(grub_dir, &config)?)
 }

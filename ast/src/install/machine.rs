@@ -124,8 +124,8 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
     document::save(&documents.document(layout::NUMBERS), &numbers)?;
 
     let grub_dir = top.join(layout::BOOT_SUBVOL).join("grub");
-    let core = wish.grub.install_to(wish.boot, &grub_dir, &machine.fs_uuid, wish.terminal)?;
     first::write_grub_files(&top, &grub_dir, machine, wish.terminal)?;
+    let core = wish.grub.install_to(wish.boot, &grub_dir, &machine.fs_uuid, wish.terminal)?;
     file::syncfs(&top)?;
     mount::unmount(&top)?;
     Ok(core)

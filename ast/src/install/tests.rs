@@ -108,3 +108,9 @@ fn an_odd_core_image_is_not_embedded() {
     core[508] = 9;
     assert!(matches!(grub.embed(&disk, &gap, &core), Err(InstallError::BootCode(_))));
 }
+
+#[test]
+fn the_script_inside_the_core_image_is_grubs_language() {
+    let script = crate::grub::parser::parse(super::core_image::INSIDE_SCRIPT).expect("GRUB's language");
+    assert_eq!(script.len(), 4, "{script:?}");
+}

@@ -48,6 +48,8 @@ pub struct Wish {
 pub struct DecisionDisk {
     dir: TempDir,
     boot: Boot,
+    /// What `grub.cfg` holds.
+    script: Vec<u8>,
     /// Where A and B lie, in bytes from the beginning of the disk.
     blocks: [u64; 2],
 }
@@ -106,6 +108,7 @@ impl DecisionDisk {
         let block = wish.place.clone().unwrap_or_else(there);
         fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
         let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, Terminal::Serial).expect("a core image");
+        let script = fs::read(top.path("@boot/grub/grub.cfg")).expect("the script");
         // Everything is inside the core image: the directory of modules may be lost.
         fs::remove_dir_all(top.path("@boot/grub").join(boot.platform())).expect("removed");
         top.unmount().expect("unmounted");
@@ -115,7 +118,7 @@ impl DecisionDisk {
             Some(fat) if boot == Boot::Efi => grub.place_on_esp(fat, &core).expect("room on the ESP"),
             _ => grub.embed(&disk, &scheme, &core).expect("embedded"),
         }
-        let mut made = Self { dir, boot, blocks: [RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR].map(|s| btrfs.offset + s * 512) };
+        let mut made = Self { dir, boot, script, blocks: [RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR].map(|s| btrfs.offset + s * 512) };
         if let Some(fat) = fat {
             let marks = [[b'A'; 512], [b'B'; 512]];
             for (path, mark) in [FILE_BLOCK_A, FILE_BLOCK_B].iter().zip(&marks) {
@@ -176,6 +179,19 @@ impl DecisionDisk {
         assert!(!places.is_empty(), "not on the disk: {:?}", String::from_utf8_lossy(wanted));
         let garbage: Vec<u8> = b"\nhalt\n}{'\"$(\0\xff".iter().copied().cycle().take(wanted.len()).collect();
         places.iter().for_each(|place| self.write(*place, &garbage));
+        places.into_iter().map(|place| (place, wanted.to_vec())).collect()
+    }
+
+    /// The text of `grub.cfg`.
+    pub fn script(&self) -> &[u8] {
+        &self.script
+    }
+
+    /// Every place of `wanted` holds only `byte`; returns how to undo it.
+    pub fn lose(&self, wanted: &[u8], byte: u8) -> Vec<(u64, Vec<u8>)> {
+        let places = self.find(wanted, false);
+        assert!(!places.is_empty(), "not on the disk: {:?}", String::from_utf8_lossy(wanted));
+        places.iter().for_each(|place| self.write(*place, &vec![byte; wanted.len()]));
         places.into_iter().map(|place| (place, wanted.to_vec())).collect()
     }
 
@@ -257,8 +273,12 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
         input.settings.gfxmode = Some("640x480".into());
     }
     fs::write(layout.document("bootblock"), &wish.local).expect("written");
-    let grub_cfg = top.path("@boot/grub/grub.cfg");
-    menu_files::write_script(&grub_cfg, script).expect("written");
+    let boot_grub = top.path("@boot/grub");
+    let grub_cfg = boot_grub.join("grub.cfg");
+    menu_files::write_script(&boot_grub, script).expect("written");
+    if wish.around.is_some() || !wish.read.is_empty() {
+        menu_files::withdraw_script(&boot_grub).expect("removed");
+    }
     if let Some([before, behind]) = &wish.around {
         let text = fs::read_to_string(&grub_cfg).expect("the script");
         fs::write(&grub_cfg, [before, &text, behind].map(String::as_str).concat()).expect("written");
@@ -279,7 +299,13 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
 
 fn env(of: &str) -> BootEnv {
     let args = ["quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
-    BootEnv::new("vmlinuz-linux", &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()], &args, &format!("Arch '\"}};reboot;$(x)` {of}")).expect("fits")
+    BootEnv::new(
+        "vmlinuz-linux",
+        &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()],
+        &args,
+        &format!("Arch '\"}};reboot;$(x)` {of}"),
+    )
+    .expect("fits")
 }
 
 fn boot_directory(dir: &Path, of: &str, fault: Fault) {
