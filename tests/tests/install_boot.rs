@@ -1,12 +1,15 @@
-//! What the core image that the installer makes does when the disk behind it is not as it was.
+//! What the core image that the installer makes does when the disk behind it is not as it was; and the core image of the distribution's grub-install.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ast_tests::columns;
 use ast_tests::image::Column;
-use ast_tests::scenario::{BOOT, Scenario};
-use ast_tests::vm::Offline;
+use ast_tests::scenario::{BOOT, Scenario, judged, status};
+use ast_tests::vm::{Disk, Offline, Vm};
 use ast_tests::vm::offline::{Damage, Mounted};
 use std::time::Duration;
+
+/// One step of moving to another disk, emulated.
+const WORK: Duration = Duration::from_secs(120);
 
 /// What happens to `grub.cfg`, whose path is given.
 type Case = (&'static str, fn(&Mounted, &str));
@@ -61,5 +64,61 @@ fn b5_without_its_filesystem_it_starts_again(column: Column) {
     vm.power_cut();
 }
 
+/// The machine moves to a second, empty disk, by the guest's own programs: partitions, the filesystem with its UUID, and GRUB by the real
+/// grub-install and grub-mkconfig. Started from that disk alone, it knows nothing of ast's core image, and goes by the same rules.
+fn c1_the_distributions_grub_install_starts_by_our_rules(column: Column) {
+    let scenario = Scenario::new("grub-install", column).unwrap();
+    let second = scenario.dir().join("second.raw");
+    std::fs::File::create(&second).and_then(|file| file.set_len(4 << 30)).unwrap();
+    let mut vm = Vm::start(scenario.config().disk(Disk::raw(&second))).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    judged(&mut vm).unwrap();
+    for line in if column.is_efi() { EFI } else { BIOS } {
+        let start = std::time::Instant::now();
+        let out = vm.run(line, WORK).unwrap();
+        assert_eq!(out.status, 0, "{line}: {}{}", out.stdout, out.stderr);
+        eprintln!("{:.1} s: {line}", start.elapsed().as_secs_f64());
+    }
+    vm.power_off(WORK).unwrap();
+
+    let mut config = scenario.config();
+    config.disks = vec![Disk::raw(&second)];
+    let mut vm = Vm::start(config.clone()).unwrap();
+    // Its boot block was not carried along: the baked one starts, and userspace makes a new block.
+    vm.expect(r"ast: ast\.d=1 \(baked\)", BOOT).unwrap();
+    assert!(!vm.console().text_from(0).contains("grub.cfg: OK"), "ast's core image started it");
+    vm.wait_shell(BOOT).unwrap();
+    judged(&mut vm).unwrap();
+    // A trial: counted by that GRUB, proved, promoted. Not by a reset: an emulated kernel unpacks itself slowly over the last one's memory.
+    vm.sh("ast doctor --fix; ast deploy 0").unwrap();
+    vm.power_off(WORK).unwrap();
+    let mut vm = Vm::start(config).unwrap();
+    vm.expect(r"ast: ast\.d=2 \(trial\)", BOOT).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    judged(&mut vm).unwrap();
+    let now = status(&mut vm).unwrap();
+    let booted = vm.sh("cat /run/ast/booted").unwrap();
+    assert!(booted.contains("left=2\n") && booted.contains("env=ok\n"), "{booted}");
+    assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
+}
+
+/// How the machine moves where the BIOS starts it.
+const BIOS: &[&str] = &[
+    "echo 'start=2048, type=83, bootable' | sfdisk --quiet --label dos /dev/vdb",
+    "btrfs replace start -B /dev/vda1 /dev/vdb1 /.snapshots",
+    "grub-install --target=i386-pc /dev/vdb",
+    "grub-mkconfig -o /boot/grub/grub.cfg && sync",
+];
+/// And where EFI does.
+const EFI: &[&str] = &[
+    "printf 'size=260MiB, type=uefi\\ntype=linux\\n' | sfdisk --quiet --label gpt /dev/vdb",
+    "serial=$(blkid -o value -s UUID /dev/vda1 | tr -d -) && mkfs.fat -F 32 -i $serial /dev/vdb1",
+    "mkdir -p /run/esp && mount /dev/vdb1 /run/esp",
+    "btrfs replace start -B /dev/vda2 /dev/vdb2 /.snapshots",
+    "grub-install --target=x86_64-efi --efi-directory=/run/esp --removable --no-nvram",
+    "grub-mkconfig -o /boot/grub/grub.cfg && umount /run/esp && sync",
+];
+
 columns!(c1_without_a_whole_grub_cfg(c1_without_a_whole_grub_cfg_the_good_one_starts); test: bios206_gap, efi206; full: bios214_raw, efi214);
+columns!(c1_grub_install(c1_the_distributions_grub_install_starts_by_our_rules); test: bios214_raw, efi206; full: efi214);
 columns!(b5_without_its_filesystem(b5_without_its_filesystem_it_starts_again); test: bios214_raw; full: bios206_gap, efi214, efi206);
