@@ -70,6 +70,8 @@ pub enum Step {
     Links,
     /// Menu and baked entry say what tree and boot block say, and are on disk.
     Menu,
+    /// The `/var` that was kept when the trial of a deployment was armed is gone.
+    ForgetVar(DeployId),
     /// What nothing names any more is deleted.
     Collect,
     /// A line of the history.
@@ -121,7 +123,9 @@ impl fmt::Display for Step {
             Self::Seal(path) => write!(f, "make {} read-only", path.display()),
             Self::Write { path, bytes } => write!(f, "write {} ({} bytes)", path.display(), bytes.len()),
             Self::Title { boot, title } => write!(f, "call it {title:?} in {}", boot.display()),
-            Self::CarryIdentity { from, into } => write!(f, "carry this machine's id and host keys from {} to {}", from.display(), into.display()),
+            Self::CarryIdentity { from, into } => {
+                write!(f, "carry this machine's id and host keys from {} to {}", from.display(), into.display())
+            }
             Self::MergeEtc { mine, into, .. } => write!(f, "merge the changes made in {} into {}", mine.display(), into.display()),
             Self::Reserve(numbers) => {
                 write!(f, "use up the numbers below deployment {} and arming {}", numbers.next_deployment, numbers.next_arm)
@@ -131,6 +135,7 @@ impl fmt::Display for Step {
             Self::MarkWell(d) => write!(f, "note that deployment {d} has booted well"),
             Self::Links => write!(f, "point the links at the current sets"),
             Self::Menu => write!(f, "write the boot menu and sync"),
+            Self::ForgetVar(d) => write!(f, "delete the /var that was kept when deployment {d} was armed"),
             Self::Collect => write!(f, "delete what nothing names any more"),
             Self::Record(what) => write!(f, "record in the history: {what}"),
         }

@@ -62,13 +62,23 @@ pub(super) fn named(store: &Store, copies: &Copies) -> Result<Named, StoreError>
     Ok(named)
 }
 
-/// What nothing names is deleted: sets, deployments, and working copies whose owner is dead. Gives back what went, in words.
+/// What was collected.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    /// What went, in words.
+    pub(super) gone: Vec<String>,
+    /// What should have gone and could not. It keeps nothing else from going.
+    pub(super) stuck: Vec<StoreError>,
+}
+
+/// What nothing names is deleted: sets, deployments, and working copies whose owner is dead.
 ///
 /// If interrupted: the next repair goes on.
 /// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
-pub(super) fn collect(locked: &Locked) -> Result<Vec<String>, StoreError> {
+pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
+    let mut collected = Collected::default();
     if !locked.deletes {
-        return Ok(Vec::new());
+        return Ok(collected);
     }
     let store = &locked.store;
     let layout = store.layout();
@@ -87,17 +97,27 @@ pub(super) fn collect(locked: &Locked) -> Result<Vec<String>, StoreError> {
         garbage.push((format!("set {set}"), layout.set(set)));
     }
     if garbage.is_empty() {
-        return Ok(Vec::new());
+        return Ok(collected);
     }
     let mounts = Mounts::of_filesystem(layout.snapshots())?;
-    let mut gone = Vec::new();
     for (what, dir) in garbage {
         stop::point(&format!("collect: {what}"));
         match volumes::remove(&dir, &mounts) {
-            Ok(()) => gone.push(what),
+            Ok(()) => collected.gone.push(what),
             Err(VolumeError::Mounted(path)) => tracing::info!("{} is mounted and stays for now", path.display()),
-            Err(error) => return Err(error.into()),
+            Err(source) => collected.stuck.push(StoreError::Stuck { what, source }),
         }
     }
-    Ok(gone)
+    Ok(collected)
+}
+
+/// The `/var` that was kept when `d` was armed is gone, unless somebody has it mounted.
+pub(super) fn forget_var(locked: &Locked, d: DeployId) -> Result<(), StoreError> {
+    let layout = locked.store.layout();
+    match volumes::remove(&layout.deployment_var_before(d), &Mounts::of_filesystem(layout.snapshots())?) {
+        Err(VolumeError::Mounted(path)) => tracing::info!("{} is mounted and stays for now", path.display()),
+        Err(source) => return Err(StoreError::Stuck { what: format!("the /var before deployment {d}"), source }),
+        Ok(()) => {}
+    }
+    Ok(())
 }

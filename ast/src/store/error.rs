@@ -61,6 +61,14 @@ pub enum StoreError {
     /// A directory of subvolumes.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// What should be deleted cannot be.
+    #[error("{what} could not be deleted")]
+    Stuck {
+        /// It, in words.
+        what: String,
+        /// Why.
+        source: VolumeError,
+    },
     /// The kernel.
     #[error(transparent)]
     Sys(#[from] SysError),

@@ -1,5 +1,6 @@
 //! Opening: what the documents, the boot block and the initramfs say.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -171,6 +172,15 @@ impl Store {
         booted.d.and_then(|d| self.snapshot_of(d)).or(booted.set.map(|set| set.snapshot))
     }
 
+    /// The snapshots that deployments were made of which the running system, a copy of the boot block, a baked entry or a menu names.
+    ///
+    /// Refuses: when one of these, or the record of such a deployment, cannot be read.
+    pub fn deployed(&self) -> Result<BTreeSet<SnapshotId>, StoreError> {
+        let named = super::collect::named(self, &self.copies()?)?.deployments;
+        let there = named.into_iter().filter(|d| self.layout.deployment(*d).exists());
+        there.map(|d| Ok(record::load(&self.layout, d)?.set.snapshot)).collect()
+    }
+
     /// The lowest numbers that no deployment and no arming ever had (S6).
     pub fn numbers(&self) -> Result<Numbers, StoreError> {
         let (written, step) = match document::load_if_exists::<Numbers>(&self.layout.document(layout::NUMBERS)) {
@@ -246,6 +256,11 @@ impl Locked {
     /// Refuses: when its medium cannot be used.
     pub fn boot_block(&self) -> Result<&BootBlock, StoreError> {
         self.block.as_ref().ok_or(StoreError::NoBlock)
+    }
+
+    /// Whether every document could be read, so that what none names may be deleted.
+    pub fn may_delete(&self) -> bool {
+        self.deletes
     }
 
     /// From here on this is the state.

@@ -38,7 +38,7 @@ pub enum Mended {
 pub struct Repaired {
     /// What it did.
     pub mended: Vec<Mended>,
-    /// What it could not mend. Nothing was deleted then.
+    /// What it could not mend. Nothing was deleted then, unless all that is wrong is that something could not be deleted.
     pub problems: Vec<StoreError>,
 }
 
@@ -85,7 +85,10 @@ pub(super) fn repair(locked: &mut Locked) {
     }
     locked.deletes = problems.is_empty();
     match collect::collect(locked) {
-        Ok(gone) => locked.repaired.mended.extend(gone.into_iter().map(Mended::Deleted)),
+        Ok(collected) => {
+            locked.repaired.mended.extend(collected.gone.into_iter().map(Mended::Deleted));
+            problems.extend(collected.stuck);
+        }
         Err(error) => problems.push(error),
     }
     for mended in &locked.repaired.mended {

@@ -64,7 +64,7 @@ impl Locked {
         }
         if let Err(error) = self.prepare_and_commit(&plan) {
             // As long as this process lives it clears up behind itself; if that fails too, repair will.
-            if let Err(second) = collect::collect(self) {
+            if let Err(second) = self.collect() {
                 tracing::warn!("what was prepared is left for the next repair: {second}");
             }
             return Err(error);
@@ -74,8 +74,8 @@ impl Locked {
             stop::point(&format!("after: {step}"));
             if let Err(error) = self.perform(step) {
                 tracing::warn!("committed, but: {error}");
-                // Deleting needs everything before it to have been done.
-                self.deletes = false;
+                // Deleting needs everything before it to have been done, but not that everything else could be deleted.
+                self.deletes &= matches!(error, StoreError::Stuck { .. });
                 done.unfinished.push(error);
             }
         }
@@ -143,6 +143,12 @@ impl Locked {
         }
     }
 
+    /// What nothing names is gone, but for what cannot be deleted: the first such is the error, and the next repair tells of all.
+    fn collect(&self) -> Result<(), StoreError> {
+        let stuck = collect::collect(self)?.stuck;
+        stuck.into_iter().inspect(|error| tracing::warn!("{error}")).reduce(|first, _| first).map_or(Ok(()), Err)
+    }
+
     fn perform(&mut self, step: &Step) -> Result<(), StoreError> {
         tracing::debug!("{step}");
         let layout = self.layout();
@@ -165,7 +171,8 @@ impl Locked {
             Step::MarkWell(d) => mark_well(layout, *d)?,
             Step::Links => drop(derive::links(self)?),
             Step::Menu => drop(derive::menu(self, self.boot_block()?)?),
-            Step::Collect => drop(collect::collect(self)?),
+            Step::ForgetVar(d) => collect::forget_var(self, *d)?,
+            Step::Collect => self.collect()?,
             Step::Record(what) => {
                 let line = Line { time: now(), by: by(), what: what.clone(), later: Default::default() };
                 history::append(&layout.document(layout::HISTORY), &line)?;

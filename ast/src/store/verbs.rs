@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::open::Store;
 use super::run::now;
 use super::{Need, StoreError};
-use crate::id::{Generation, SetId, SnapshotId};
+use crate::id::{DeployId, Generation, SetId, SnapshotId};
 use crate::layout::Part;
 use crate::plan::{Commit, Plan, Step};
 use crate::sys::btrfs::Access;
-use crate::tree::{Label, Tree};
+use crate::tree::{Label, Node, Tree};
 use crate::volumes;
 
 impl Store {
@@ -74,6 +74,21 @@ impl Store {
         Ok((self.plan_tree(what(new), prepare, after)?, new))
     }
 
+    /// The same for an unattended update below `parent`, which may delete it again by itself.
+    pub fn plan_update(
+        &self,
+        source: impl Fn(Part) -> PathBuf,
+        parent: SnapshotId,
+        description: &str,
+        what: impl Fn(SnapshotId) -> String,
+    ) -> Result<(Plan, SnapshotId), StoreError> {
+        let (mut plan, new) = self.plan_from(source, Some(parent), description, what)?;
+        if let Commit::Tree { after, .. } = &mut plan.commit {
+            after.made_by_update(new)?;
+        }
+        Ok((plan, new))
+    }
+
     /// `n` and everything below it become a tree of their own, all or nothing (`clone-tree`). The copies, parents first, with what they are of.
     pub fn plan_clone_tree(&self, n: SnapshotId, description: Option<&str>) -> Result<(Plan, Vec<(SnapshotId, SnapshotId)>), StoreError> {
         let before = self.tree()?;
@@ -102,8 +117,33 @@ impl Store {
     pub fn plan_del(&self, n: SnapshotId) -> Result<(Plan, Vec<SnapshotId>), StoreError> {
         let mut after = self.tree()?.clone();
         let gone = after.remove(n)?;
+        self.not_needed(&gone)?;
+        let ids: Vec<SnapshotId> = gone.iter().map(|node| node.id).collect();
+        Ok((self.plan_tree(format!("delete {}", list(&ids)), Vec::new(), after)?, ids))
+    }
+
+    /// These snapshots alone are deleted, and with them the `/var` that was kept when `vars` were armed; what was below a snapshot is
+    /// below its parent then.
+    ///
+    /// Refuses: the base, and a booted, default, trial, fallback or pinned snapshot, which it names.
+    pub fn plan_take_out(&self, ids: &[SnapshotId], vars: &[DeployId]) -> Result<Plan, StoreError> {
+        let mut after = self.tree()?.clone();
+        let gone = ids.iter().map(|id| after.take_out(*id)).collect::<Result<Vec<_>, _>>()?;
+        self.not_needed(&gone)?;
+        let snapshots = (!ids.is_empty()).then(|| format!("snapshots {}", list(ids)));
+        let kept_vars = (!vars.is_empty()).then(|| format!("the /var before deployments {}", list(vars)));
+        let what = snapshots.into_iter().chain(kept_vars).collect::<Vec<_>>().join(" and ");
+        let mut plan = self.plan_tree(format!("retention: delete {what}"), Vec::new(), after)?;
+        // Before the last step, which is to collect what nothing names any more.
+        let collect = plan.after.len().saturating_sub(1);
+        plan.after.splice(collect..collect, vars.iter().copied().map(Step::ForgetVar));
+        Ok(plan)
+    }
+
+    /// Refuses: what is needed to run and to start this machine, and what its owner pinned.
+    fn not_needed(&self, gone: &[Node]) -> Result<(), StoreError> {
         let marks = self.marks();
-        for node in &gone {
+        for node in gone {
             let needs = [
                 (marks.booted == Some(node.id), Need::Booted),
                 (marks.default == Some(node.id), Need::Default),
@@ -115,9 +155,7 @@ impl Store {
                 return Err(StoreError::Needed { id: node.id, need });
             }
         }
-        let ids: Vec<SnapshotId> = gone.iter().map(|node| node.id).collect();
-        let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Ok((self.plan_tree(format!("delete {list}"), Vec::new(), after)?, ids))
+        Ok(())
     }
 
     /// `n` is described by `text` (`desc`).
@@ -171,6 +209,10 @@ impl Store {
         let after = vec![Step::Links, Step::Menu, Step::Sync, Step::Record(what.clone()), Step::Collect];
         Ok(Plan { what, prepare, commit, after })
     }
+}
+
+fn list(ids: &[impl ToString]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn label(description: &str) -> Label {

@@ -50,6 +50,9 @@ pub struct Node {
     pub pinned: bool,
     /// What it is.
     pub kind: Kind,
+    /// Whether an unattended update made it and no person has laid hands on it since: only such ones may go by themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_update: bool,
     /// Fields of a later version.
     #[serde(flatten)]
     pub later: Later,
@@ -237,7 +240,26 @@ impl Tree {
         Ok(gone)
     }
 
-    /// The snapshot now is this later generation, in memory only.
+    /// Takes out `id` alone, in memory only: what was below it is below its parent then, or a tree of its own where it had none.
+    ///
+    /// Refuses: the base.
+    pub fn take_out(&mut self, id: SnapshotId) -> Result<Node, TreeError> {
+        let gone = self.get(id)?.clone();
+        if gone.kind == Kind::Base {
+            return Err(TreeError::Base("deleted"));
+        }
+        self.nodes.retain(|n| n.id != id);
+        self.nodes.iter_mut().filter(|n| n.parent == Some(id)).for_each(|child| child.parent = gone.parent);
+        Ok(gone)
+    }
+
+    /// An unattended update made this snapshot, in memory only.
+    pub fn made_by_update(&mut self, id: SnapshotId) -> Result<(), TreeError> {
+        self.get_mut(id)?.by_update = true;
+        Ok(())
+    }
+
+    /// The snapshot now is this later generation, in memory only. What is in it is a person's from now on.
     ///
     /// Refuses: a generation that is not above the current one.
     pub fn set_generation(&mut self, id: SnapshotId, wanted: Generation) -> Result<(), TreeError> {
@@ -245,13 +267,14 @@ impl Tree {
         if wanted <= node.generation {
             return Err(TreeError::Generation { id, now: node.generation, wanted });
         }
-        node.generation = wanted;
+        (node.generation, node.by_update) = (wanted, false);
         Ok(())
     }
 
-    /// The snapshot is described by this text, cleaned by [`clean_description`]; in memory only.
+    /// The snapshot is described by this text, cleaned by [`clean_description`]; in memory only. It is a person's from now on.
     pub fn describe(&mut self, id: SnapshotId, text: &str) -> Result<(), TreeError> {
-        self.get_mut(id)?.description = clean_description(text);
+        let node = self.get_mut(id)?;
+        (node.description, node.by_update) = (clean_description(text), false);
         Ok(())
     }
 
@@ -271,6 +294,7 @@ fn node(id: SnapshotId, parent: Option<SnapshotId>, label: Label, kind: Kind) ->
         created: label.created,
         pinned: false,
         kind,
+        by_update: false,
         later: Later::new(),
     }
 }

@@ -144,9 +144,41 @@ fn model_below(model: &Model, top: u32) -> BTreeSet<u32> {
     below
 }
 
+#[test]
+fn what_is_taken_out_leaves_its_children_to_its_parent() {
+    let mut tree = readme_tree();
+    assert_eq!(tree.take_out(n(4)).map(|gone| gone.id), Ok(n(4)));
+    let drawn =
+        "root - root\n├── 0 - base snapshot\n└── 1 - multiuser system\n    ├── 6 - MATE full desktop\n    └── 2 - Plasma full desktop\n";
+    assert_eq!(draw(&tree, &Marks::default()), drawn);
+    tree.take_out(n(1)).expect("taken out");
+    assert_eq!(tree.children(n(0)).count(), 0);
+    assert_eq!(tree.get(n(6)).map(|node| node.parent), Ok(None), "a tree of its own");
+    assert_eq!(tree.take_out(n(0)), Err(TreeError::Base("deleted")));
+    assert_eq!(tree.take_out(n(4)), Err(TreeError::Unknown(n(4))));
+    assert_eq!(tree.add(None, label("next"), None).expect("added").get(), 7, "numbers are never reused");
+}
+
+#[test]
+fn what_a_person_lays_hands_on_is_no_longer_the_updater_s() {
+    let ours = || {
+        let mut tree = readme_tree();
+        tree.made_by_update(n(4)).expect("known");
+        tree
+    };
+    let read: Tree = serde_json::from_str(&serde_json::to_string(&ours()).expect("json")).expect("a tree");
+    assert!(read.get(n(4)).is_ok_and(|node| node.by_update) && read.nodes().filter(|node| node.by_update).count() == 1);
+    let mut tree = ours();
+    tree.describe(n(4), "mine").expect("known");
+    assert!(!tree.get(n(4)).expect("known").by_update);
+    let mut tree = ours();
+    tree.set_generation(n(4), Generation::new(9)).expect("later");
+    assert!(!tree.get(n(4)).expect("known").by_update);
+}
+
 proptest! {
     #[test]
-    fn s11_walks_never_skip_repeat_or_miss(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..80)) {
+    fn s11_walks_never_skip_repeat_or_miss(steps in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 0..80)) {
         let mut tree = Tree::new(label("base"));
         let mut model: Model = BTreeMap::from([(0, None)]);
         for (what, pick) in steps {
@@ -155,6 +187,11 @@ proptest! {
             match what {
                 0 => { model.insert(tree.add(None, label(""), None).unwrap().get(), None); }
                 1 | 2 => { model.insert(tree.add(Some(n(at)), label(""), None).unwrap().get(), Some(at)); }
+                3 if at != 0 => {
+                    let parent = model.remove(&at).flatten();
+                    prop_assert_eq!(tree.take_out(n(at)).unwrap().parent.map(SnapshotId::get), parent);
+                    model.values_mut().filter(|p| **p == Some(at)).for_each(|p| *p = parent);
+                }
                 _ if at == 0 => prop_assert!(tree.remove(n(0)).is_err()),
                 _ => {
                     let gone: BTreeSet<u32> = tree.remove(n(at)).unwrap().iter().map(|x| x.id.get()).collect();

@@ -7,7 +7,7 @@ mod remove;
 mod tests;
 
 pub use mounts::{MountEntry, Mounts};
-pub use remove::remove;
+pub use remove::{is_mounted, remove};
 
 use std::path::PathBuf;
 

@@ -29,6 +29,13 @@ pub fn remove(dir: &Path, mounts: &Mounts) -> Result<(), VolumeError> {
     if dir.exists() { remove_plain(dir, meta.dev()) } else { Ok(()) }
 }
 
+/// Whether a subvolume at or below `dir` is mounted anywhere.
+pub fn is_mounted(dir: &Path, mounts: &Mounts) -> Result<bool, VolumeError> {
+    let mut subvolumes = Vec::new();
+    find_subvolumes(dir, &mut subvolumes)?;
+    subvolumes.iter().try_fold(false, |found, subvolume| Ok(found || mounts.holds(subvolume)?))
+}
+
 fn metadata(path: &Path) -> Result<Option<std::fs::Metadata>, SysError> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta)),
