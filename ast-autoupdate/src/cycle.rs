@@ -56,6 +56,9 @@ pub fn run(sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Err
     }
     let facts = crate::facts::gather(&locked, memory.updates(), request)?;
     drop(locked);
+    for line in facts.undeleted.iter().filter(|line| !memory.updates().undeleted.contains(line)) {
+        voice.say(Message::Warning, &format!("not deleted: {line}"));
+    }
 
     let mut hands = Hands::new(sysroot, voice);
     let mut event = Event::Begin(Box::new(facts));

@@ -7,11 +7,12 @@ use ast::config::autoupdate;
 use ast::deploy::record;
 use ast::id::{DeployId, SetId};
 use ast::layout::STAGE;
-use ast::store::{Locked, Store};
+use ast::retain;
+use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
 use ast::updates::{Candidate, Changes, Facts, Prepared, Request, Updates};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 
 /// The machine as it is now.
 pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Facts, Error> {
@@ -19,6 +20,8 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
     let booted = store.booted().cloned().unwrap_or_default();
     let stage = file::read_if_exists(&store.layout().document(STAGE))?.unwrap_or_default();
     // The initramfs knows what it mounted even where the record is lost.
+    let settings = autoupdate::load(store.sysroot()).0;
+    let (spare, undeleted) = retention(store, updates, settings.keep_updates);
     let good_set = set_of(store, block.good).or(booted.set.filter(|_| booted.d == Some(block.good)));
     Ok(Facts {
         request,
@@ -35,8 +38,21 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
         stage: Stage::parse(&String::from_utf8_lossy(&stage)),
         parent: parent(store, block.good, good_set)?,
         ours: updates.own_snapshots().iter().filter_map(|p| own(store, p)).collect(),
-        paused: updates.paused() || !autoupdate::load(store.sysroot()).0.enabled,
+        good_well: store.layout().deployment_well(block.good).exists(),
+        spare,
+        undeleted,
+        paused: updates.paused() || !settings.enabled,
     })
+}
+
+/// Whether retention would delete something, and what should be gone and is not, a line each.
+fn retention(store: &Locked, updates: &Updates, keep: u32) -> (bool, Vec<String>) {
+    let stuck = store.repaired().problems.iter().filter(|p| matches!(p, StoreError::Stuck { .. })).map(|p| chain(p));
+    // Whatever is wrong with it, the update goes on.
+    match retain::look(store, updates, keep) {
+        Ok(found) => (store.may_delete() && !found.is_empty(), stuck.chain(found.held()).collect()),
+        Err(error) => (false, stuck.chain([format!("old updates: {}", chain(&error))]).collect()),
+    }
 }
 
 fn set_of(store: &Store, d: DeployId) -> Option<SetId> {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ast::config::autoupdate;
 use ast::deploy;
 use ast::id::{ArmId, DeployId};
+use ast::retain;
 use ast::store::{Locked, Need, Store, StoreError};
 use ast::sys::lock::Wait;
 use ast::updates::{Effect, Ended, Event, Prepared, State, Updates};
@@ -15,6 +17,10 @@ use crate::facts;
 use crate::update::{Planned, Work};
 use crate::voice::{Message, Voice};
 use crate::wait;
+
+/// Snapshots that one cycle deletes at most: were it killed right after it had decided, the gate of the next start would have to delete
+/// what is left before it could promote, and it has minutes, not hours.
+const MOST: usize = 32;
 
 /// What comes after an effect.
 #[derive(Debug)]
@@ -55,6 +61,7 @@ impl<'a> Hands<'a> {
                 }
                 return After::Nothing;
             }
+            Effect::Retain => self.retain(updates).map(Event::Retained).map_err(Error::from),
             Effect::Reboot => match crate::reboot::restart() {
                 Ok(()) => {
                     self.voice.say(Message::Restart, "restarting into the update");
@@ -153,6 +160,28 @@ impl<'a> Hands<'a> {
         store.run(plan).map(drop)
     }
 
+    /// What the policy does not keep is gone, looked at anew under the lock. What should have gone and could not, a line each.
+    ///
+    /// If interrupted: the tree has it or has it not, and the next cycle goes on.
+    fn retain(&self, updates: &Updates) -> Result<Vec<String>, StoreError> {
+        let mut store = self.lock()?;
+        if !store.may_delete() {
+            return Ok(vec!["old updates: nothing is deleted while a document cannot be read".to_owned()]);
+        }
+        let keep = autoupdate::load(&self.sysroot).0.keep_updates;
+        let found = retain::look(&store, updates, keep)?;
+        let mut undeleted = found.held();
+        if let Some(plan) = found.plan(&store, MOST)? {
+            self.voice.say(Message::Step, &plan.what);
+            for error in store.run(plan)?.unfinished {
+                let text = chain(&error);
+                self.voice.say(Message::Warning, &format!("left for the next repair: {text}"));
+                undeleted.push(text);
+            }
+        }
+        Ok(undeleted)
+    }
+
     fn clear_trial(&self, d: DeployId, arm: ArmId, updates: &Updates) -> Result<Event, StoreError> {
         let mut store = self.lock()?;
         let reason = updates.degraded.clone().unwrap_or_else(|| "one start was asked for".to_owned());
@@ -168,6 +197,7 @@ impl<'a> Hands<'a> {
 fn caption(effect: &Effect, updates: &Updates) -> Option<String> {
     let update = || updates.state.update().map(|u| u.changes.summary()).unwrap_or_default();
     Some(match effect {
+        Effect::Retain => "deleting old updates".to_owned(),
         Effect::Check(set) => format!("looking for updates of snapshot {}", set.snapshot),
         Effect::Upgrade(_) => format!("upgrading a copy: {}", update()),
         Effect::Verify => "looking whether the copy is whole".to_owned(),

@@ -98,7 +98,7 @@ pub fn plan_seal(store: Locked, ready: ReadyToSeal, update: &Candidate) -> Resul
     let parent = update.parent.snapshot;
     let source = |part: Part| ready.dir().join(part.name());
     let what = |new| format!("update of {parent} as {new}: {}", update.changes.summary());
-    let (plan, new) = store.plan_from(source, Some(parent), &update.description(), what)?;
+    let (plan, new) = store.plan_update(source, parent, &update.description(), what)?;
     Ok((Work::Planned(Box::new(Planned { store, plan, ready: Some(ready) })), Event::SealPlanned(new)))
 }
 

@@ -38,6 +38,8 @@ pub mod pacman;
 #[cfg(feature = "host")]
 pub mod plan;
 #[cfg(feature = "host")]
+pub mod retain;
+#[cfg(feature = "host")]
 pub mod store;
 #[cfg(feature = "host")]
 pub mod tree;

@@ -222,3 +222,54 @@ fn doctor_finds_what_is_wrong_and_mends_it() {
     assert!(link.exists());
     assert!(!ast(&machine, &["doctor"]).out.contains("etc-1"));
 }
+
+#[test]
+fn u8_clean_says_what_goes_and_why_and_does_it_when_told() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    ok(&machine, &["clone", "0", "-d", "kiosk"]);
+    assert!(ok(&machine, &["--yes", "clean"]).contains("nothing to do"));
+    let mut locked = machine.lock();
+    for below in 1..5 {
+        common::update(&mut locked, common::n(below));
+    }
+    drop(locked);
+    ok(&machine, &["pin", "3"]);
+    let before = (ok(&machine, &["--json", "tree"]), machine.on_disk());
+    let unchanged = || assert_eq!((ok(&machine, &["--json", "tree"]), machine.on_disk()), before);
+    let dry = ok(&machine, &["--dry-run", "clean", "--keep", "1"]);
+    for line in [
+        "snapshot 1 stays: a person made it",
+        "snapshot 2 goes: ",
+        "snapshot 3 stays: it is pinned",
+        "snapshot 5 stays: one of",
+        "-2.1 -4.1",
+    ] {
+        assert!(dry.contains(line), "no {line:?} in\n{dry}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&ok(&machine, &["--json", "--dry-run", "clean", "--keep", "1"])).expect("JSON");
+    assert_eq!((&json["snapshots"][2]["goes"], &json["snapshots"][3]["goes"]), (&true.into(), &false.into()), "{json:#}");
+    unchanged();
+    // As many as there are stay by default; nobody can be asked here; nothing while something is on trial.
+    assert!(ok(&machine, &["--yes", "clean"]).contains("nothing to do"));
+    let said = ast(&machine, &["clean", "--keep", "1"]);
+    assert!(said.code == 3 && said.err.contains("2, 4"), "{}", said.err);
+    unchanged();
+    let mut locked = machine.lock();
+    let (plan, d) = ast::deploy::plan_deploy(&locked, common::n(1), ast::deploy::How::Trial, ast::deploy::Etc::OfSnapshot).expect("a plan");
+    drop(locked.run(plan).expect("committed"));
+    let arm = locked.boot_block().expect("block").arm;
+    drop(locked);
+    let said = ast(&machine, &["--yes", "clean", "--keep", "1"]);
+    assert!(said.code == 3 && said.err.contains("on trial"), "{}", said.err);
+    let mut locked = machine.lock();
+    let plan = ast::deploy::plan_fail_trial(&locked, d, arm, "test").expect("a plan").expect("a trial");
+    drop(locked.run(plan).expect("committed"));
+    drop(locked);
+    unchanged();
+    ok(&machine, &["--yes", "clean", "--keep", "1"]);
+    assert_eq!(ok(&machine, &["tree"]).lines().count(), 5, "{}", ok(&machine, &["tree"]));
+    assert!(ok(&machine, &["tree"]).contains("└── 3 - update") && ok(&machine, &["history"]).contains("retention: delete snapshots 2, 4"));
+}

@@ -16,6 +16,7 @@ use ast::store::machine::Block;
 use ast::store::{Locked, Store};
 use ast::sys::{btrfs, file};
 use ast::tree::Tree;
+use ast::updates::Updates;
 use ast::volumes;
 use common::*;
 
@@ -53,6 +54,12 @@ fn plans(locked: &Locked, what: &str) -> Vec<Plan> {
         "deploy" => vec![deploy::plan_deploy(locked, n(1), How::Trial, Etc::OfSnapshot).expect("a plan").0],
         "no-trial" => vec![deploy::plan_deploy(locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan").0],
         "promote" => deploy::plan_promote(locked, &booted()).expect("allowed").into_iter().collect(),
+        "retain" => ast::retain::look(locked, &Updates::default(), 0)
+            .expect("looked")
+            .plan(locked, usize::MAX)
+            .expect("a plan")
+            .into_iter()
+            .collect(),
         "rollback" => vec![deploy::plan_rollback_snapshot(locked).expect("a plan").0],
         _ => Vec::new(),
     }
@@ -195,6 +202,50 @@ fn s2_del_and_desc_are_old_or_new() {
         let (plan, _) = locked.plan_branch(n(1), "to be deleted").expect("a plan");
         drop(locked.run(plan).expect("committed"));
     });
+}
+
+/// Below snapshot 1 a chain of three updates, something that a person made of the second one, and a `/var` kept for the good one.
+fn leave_updates(machine: &Machine1) {
+    let mut locked = machine.lock();
+    let theirs: Vec<_> = locked.tree().expect("tree").nodes().filter(|node| node.description == "theirs").cloned().collect();
+    for node in theirs {
+        let updates = locked.tree().expect("tree").nodes().filter(|node| node.by_update).count();
+        let parent = node.parent.expect("a parent");
+        assert!(updates > 0 || parent == n(1), "what hung below the updates hangs below {parent}");
+        let (plan, gone) = locked.plan_del(node.id).expect("a plan");
+        assert_eq!(gone, [node.id]);
+        drop(locked.run(plan).expect("committed"));
+    }
+    let mut below = n(1);
+    for at in 0..3 {
+        let new = update(&mut locked, below);
+        if at == 1 {
+            let (plan, _) = locked.plan_branch(new, "theirs").expect("a plan");
+            drop(locked.run(plan).expect("committed"));
+        }
+        below = new;
+    }
+    let kept = locked.layout().deployment_var_before(d(1));
+    if !kept.exists() {
+        btrfs::snapshot(&machine.root.join("var"), &kept, btrfs::Access::ReadOnly).expect("kept");
+    }
+}
+
+#[test]
+fn u8_retention_is_old_or_new_and_repair_finishes_it() {
+    kill_everywhere("retain", leave_updates);
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    drop(machine.child("child", "new", None));
+    leave_updates(&machine);
+    let locked = machine.lock();
+    let plan = plans(&locked, "retain").pop().expect("something goes");
+    let place = |is: fn(&ast::plan::Step) -> bool| plan.after.iter().position(is).expect("a step");
+    let (menu, sync) = (place(|s| matches!(s, ast::plan::Step::Menu)), place(|s| matches!(s, ast::plan::Step::Sync)));
+    let (var, collect) = (place(|s| matches!(s, ast::plan::Step::ForgetVar(_))), place(|s| matches!(s, ast::plan::Step::Collect)));
+    assert!(menu < sync && sync < var && var < collect, "wrong order:\n{plan}");
 }
 
 #[test]

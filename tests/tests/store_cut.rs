@@ -115,6 +115,17 @@ fn record(image: &Path) -> (WriteLog, Vec<String>) {
     step(&mut locked, plan);
     let (plan, _) = deploy::plan_deploy(&locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan");
     step(&mut locked, plan);
+    // An update below another one, of which retention takes the upper one: one commit that re-parents and deletes.
+    for parent in [n(1), n(4)] {
+        let from = locked.set_of(parent).expect("whole");
+        let source = |part| locked.layout().set_part(from, part);
+        let (plan, _) = locked.plan_update(source, parent, "update 0123456789ab: hello", |new| format!("update {new}")).expect("a plan");
+        step(&mut locked, plan);
+    }
+    let found = ast::retain::look(&locked, &ast::updates::Updates::default(), 1).expect("looked");
+    assert_eq!(found.going(), [n(4)]);
+    let plan = found.plan(&locked, usize::MAX).expect("a plan").expect("something goes");
+    step(&mut locked, plan);
     drop(locked);
     (recording.finish().expect("a faithful log"), states)
 }

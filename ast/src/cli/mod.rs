@@ -2,6 +2,7 @@
 
 mod change;
 mod chroot;
+mod clean;
 mod context;
 mod deploy;
 mod desc;
@@ -102,6 +103,8 @@ enum Command {
     Good(mark::Args),
     /// Say that the booted deployment is bad, and go back at the next reboot
     Bad(mark::Args),
+    /// Delete old updates, as the unattended updater does by itself
+    Clean(clean::Args),
     /// Say what was done when, newest first
     History(history::Args),
     /// Check every rule that must hold, and repair with --fix
@@ -178,6 +181,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::AutoUpgrade(args)) => update::upgrade(&args, global),
         Some(Command::Good(args)) => mark::good(&args, global),
         Some(Command::Bad(args)) => mark::bad(&args, global),
+        Some(Command::Clean(args)) => clean::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
         Some(Command::Help(args)) => help(&args),

@@ -89,5 +89,6 @@ fn update_lines(updates: &Summary) -> Vec<String> {
     let degraded = updates.degraded.as_ref().map(|why| format!("degraded: {why}"));
     let blocked = updates.blocked.iter().map(|b| format!("blocked: {} ({})", b.suspects, b.cause));
     let last = updates.last.iter().filter(|_| degraded.is_none()).cloned();
-    degraded.iter().cloned().chain(last).chain(blocked).map(|line| super::context::clean(&line)).collect()
+    let undeleted = updates.undeleted.iter().map(|line| format!("not deleted: {line}"));
+    degraded.iter().cloned().chain(last).chain(blocked).chain(undeleted).map(|line| super::context::clean(&line)).collect()
 }

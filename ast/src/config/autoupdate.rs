@@ -54,6 +54,8 @@ pub struct Settings {
     pub ignore_users: Vec<String>,
     /// How long sessions and inhibitors may hold a restart up.
     pub patience: Duration,
+    /// How many of the newest updates stay, besides what runs, the default and its fallback.
+    pub keep_updates: u32,
     /// What one health check may take.
     pub check: Duration,
     /// What all of them may take together.
@@ -66,6 +68,8 @@ pub struct Settings {
 
 /// A day: long enough for every shift to end, short enough that an update is not forgotten.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// Weeks of updates to go back to, where each costs what it changed and little more.
+const KEEP_UPDATES: u32 = 3;
 /// A check that needs longer than a minute on a kiosk is hung.
 const CHECK: Duration = Duration::from_secs(60);
 /// Well below the deadline of the trial itself (15 minutes), so that the verdict with its evidence comes first.
@@ -81,6 +85,7 @@ impl Default for Settings {
             windows: vec![Window { days: [true; 7], from: 2 * 60, to: 5 * 60 }],
             ignore_users: Vec::new(),
             patience: PATIENCE,
+            keep_updates: KEEP_UPDATES,
             check: CHECK,
             deadline: DEADLINE,
             settle: SETTLE,
@@ -98,6 +103,7 @@ struct Fragment {
     windows: Option<Vec<String>>,
     ignore_users: Option<Vec<String>>,
     patience_hours: Option<u32>,
+    keep_updates: Option<u32>,
     health: HealthFragment,
     #[serde(flatten)]
     unknown: toml::Table,
@@ -153,6 +159,7 @@ impl Settings {
         set(&mut self.reboot, fragment.reboot);
         set(&mut self.ignore_users, fragment.ignore_users);
         set(&mut self.patience, fragment.patience_hours.map(|h| Duration::from_secs(u64::from(h) * 3600)));
+        set(&mut self.keep_updates, fragment.keep_updates);
         set(&mut self.check, fragment.health.check_seconds.map(seconds));
         set(&mut self.deadline, fragment.health.deadline_seconds.map(seconds));
         set(&mut self.settle, fragment.health.settle_seconds.map(|n| Duration::from_secs(u64::from(n))));

@@ -171,14 +171,26 @@ impl Updates {
         let state = self.take_up(state, facts);
         self.leftovers.retain(|l| facts.own_set(l.snapshot).is_some() && l.snapshot != facts.parent.snapshot);
         let mut effects: Vec<_> = self.leftovers.iter().cloned().map(Effect::Discard).collect();
-        let (machine, more) = match (self.hold(facts), state) {
-            // The state is kept, and the sentence about the last real cycle too.
-            (Some(text), state) => self.go(state, Effect::End(Ended { text, attention: false }))?,
-            (None, State::Verified { update, set }) => self.go(State::Verified { update, set }, Effect::PlanDeploy(set))?,
-            (None, _) => self.go(State::Checking, Effect::Check(facts.parent))?,
+        self.undeleted.clone_from(&facts.undeleted);
+        self.held = self.hold(facts);
+        let (machine, more) = match state {
+            // Space first: the update may need it.
+            State::Idle | State::Unknown if facts.spare && facts.settled() => self.go(State::Retaining, Effect::Retain)?,
+            state => self.begin_or_hold(state)?,
         };
         effects.extend(more);
         Ok((machine, effects))
+    }
+
+    /// The next update begins or goes on, unless something holds it.
+    pub(super) fn begin_or_hold(mut self, state: State) -> Next {
+        let Some(parent) = self.parent else { return self.stop(State::Idle, "the cycle did not begin", true) };
+        match (self.held.take(), state) {
+            // The state is kept, and the sentence about the last real cycle too.
+            (Some(text), state) => self.go(state, Effect::End(Ended { text, attention: false })),
+            (None, State::Verified { update, set }) => self.go(State::Verified { update, set }, Effect::PlanDeploy(set)),
+            (None, _) => self.go(State::Checking, Effect::Check(parent)),
+        }
     }
 
     /// In memory only: what a killed cycle left is taken up, or counted and left.
@@ -194,7 +206,8 @@ impl Updates {
                 self.leave(prepared);
                 State::Idle
             }
-            (State::Verified { .. } | State::Deploying { .. }, None) => State::Idle,
+            // Whatever it did not get to is still to be seen in the tree.
+            (State::Verified { .. } | State::Deploying { .. }, None) | (State::Retaining, _) => State::Idle,
             (state @ (State::Upgrading { .. } | State::Sealing { .. }), _) => {
                 self.cut_off(state.update(), facts.jitter);
                 State::Idle

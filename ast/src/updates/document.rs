@@ -1,5 +1,7 @@
 //! The whole memory of the updater: `updates.json`, outside every snapshot.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Blocked;
@@ -8,7 +10,7 @@ use super::clock::{Age, Clock};
 use super::facts::Request;
 use super::judge::{Outcome, Result, Verdict};
 use super::state::{Prepared, State};
-use crate::id::{ArmId, SetId};
+use crate::id::{ArmId, SetId, SnapshotId};
 
 /// Verdicts kept; the oldest go first.
 const MAX_VERDICTS: usize = 64;
@@ -66,6 +68,9 @@ pub struct Updates {
     pub failed: Option<Prepared>,
     /// Snapshots that updates made and nobody needs: deleted at the beginning of a cycle, forgotten when they are gone.
     pub leftovers: Vec<Prepared>,
+    /// What retention should have deleted and could not, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undeleted: Vec<String>,
     /// What the last updates changed that became the default: when the mirrors offer the same again, a person has gone back.
     pub promoted: Vec<Changes>,
     /// Steps of this cycle; not remembered.
@@ -74,6 +79,9 @@ pub struct Updates {
     /// Who asked for this cycle.
     #[serde(skip)]
     pub(super) request: Option<Request>,
+    /// Why this cycle begins no update, if it does not.
+    #[serde(skip)]
+    pub(super) held: Option<String>,
     /// What this cycle clones.
     #[serde(skip)]
     pub(super) parent: Option<SetId>,
@@ -109,6 +117,19 @@ impl Updates {
     /// The snapshots that the tree has to be asked for.
     pub fn own_snapshots(&self) -> Vec<Prepared> {
         self.leftovers.iter().cloned().chain(self.state.prepared()).collect()
+    }
+
+    /// Snapshots whose trial failed, as far as that is remembered, and was not tried again with success.
+    pub fn failed_snapshots(&self) -> BTreeSet<SnapshotId> {
+        let mut failed: BTreeSet<_> = self.failed.iter().map(|prepared| prepared.snapshot).collect();
+        for (verdict, set) in self.verdicts.iter().filter_map(|v| Some((v, v.set?))) {
+            match verdict.result {
+                Result::Failed => failed.insert(set.snapshot),
+                Result::Promoted => failed.remove(&set.snapshot),
+                _ => false,
+            };
+        }
+        failed
     }
 
     /// In memory only: this snapshot goes at the next occasion.

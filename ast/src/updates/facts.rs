@@ -48,6 +48,12 @@ pub struct Facts {
     pub parent: SetId,
     /// Of [`super::Updates::own_snapshots`], the sets of those that are in the tree and still bear their mark.
     pub ours: Vec<SetId>,
+    /// Whether the default is known to have booted well.
+    pub good_well: bool,
+    /// Whether retention would delete something.
+    pub spare: bool,
+    /// What should be deleted and is held, a line each.
+    pub undeleted: Vec<String>,
     /// Whether updates are paused now.
     pub paused: bool,
 }
@@ -67,6 +73,12 @@ impl Facts {
     pub fn evidence(&self, arm: ArmId) -> Vec<String> {
         let about = self.stage.arm == Some(arm);
         self.stage.earlier.iter().chain(&self.stage.evidence).filter(|_| about).cloned().collect()
+    }
+
+    /// Whether retention may run: the default runs, is proven, and nothing is to be tried (U8).
+    pub fn settled(&self) -> bool {
+        let proven = self.booted == Some(self.good) && self.good_well && !self.another_root;
+        proven && self.trial.is_none() && self.request != Request::Start
     }
 
     /// Whether a person chose what runs, and it is not the default: then updates wait.

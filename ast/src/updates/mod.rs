@@ -6,6 +6,8 @@
 //!   └─────────┴────────────┴───────────┴───────────┴────────────┴─────────────┴──► Failed ◄──┘
 //! ```
 //!
+//! From Idle a cycle goes through `Retaining` first when there is something to delete and nothing on trial (U8).
+//!
 //! The upgrade happens in a working copy of the default's set, which is garbage by its name; it enters the tree as a child of the
 //! default in one commit, after it was verified. So there is no half-made clone that could leak. `Sealing` and `Deploying` are written
 //! with the numbers that the commit is going to use, before it: after a kill the tree or the block tells whether it happened.

@@ -54,6 +54,8 @@ pub enum State {
     /// Nothing under way.
     #[default]
     Idle,
+    /// Deleting what earlier updates left and the policy does not keep. A kill leaves a whole tree, with them or without.
+    Retaining,
     /// Asking the mirrors.
     Checking,
     /// A working copy of the parent is being upgraded and verified. A kill leaves garbage by name.
@@ -134,7 +136,7 @@ impl State {
             | Self::Deploying { update, .. }
             | Self::AwaitingReboot { update, .. } => Some(update),
             Self::OnTrial { update, .. } => update.as_ref(),
-            Self::Idle | Self::Checking | Self::Failed { .. } | Self::Unknown => None,
+            Self::Idle | Self::Retaining | Self::Checking | Self::Failed { .. } | Self::Unknown => None,
         }
     }
 
@@ -182,6 +184,7 @@ impl State {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
+            Self::Retaining => "retaining",
             Self::Checking => "checking",
             Self::Upgrading { .. } => "upgrading",
             Self::Sealing { .. } => "sealing",

@@ -8,7 +8,7 @@ use super::judge::{Cause, Result as Ending, Verdict, evidence};
 use super::state::{Candidate, Prepared, State};
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 
-/// Steps of one cycle. The longest way through takes 9; more than this is a loop that nobody foresaw.
+/// Steps of one cycle. The longest way through takes 10; more than this is a loop that nobody foresaw.
 const MAX_STEPS: u32 = 16;
 /// Attempts at one update that may be cut off before it is blocked.
 const MAX_INTERRUPTED: u32 = 5;
@@ -18,6 +18,8 @@ const MAX_INTERRUPTED: u32 = 5;
 pub enum Event {
     /// A cycle begins on a machine like this.
     Begin(Box<Facts>),
+    /// Retention is over; this should have been deleted and could not, a line each.
+    Retained(Vec<String>),
     /// The mirrors offer these changes; nothing new if there are none.
     Checked(Changes),
     /// The working copy is upgraded; this is what changed in it.
@@ -71,6 +73,8 @@ pub enum Event {
 pub enum Effect {
     /// Delete this snapshot that we made and that nothing uses. Gives no event; a failure is a warning.
     Discard(Prepared),
+    /// Delete what the policy does not keep: [`Event::Retained`].
+    Retain,
     /// Ask the mirrors what is newer than this set: [`Event::Checked`].
     Check(SetId),
     /// Upgrade a working copy of this set: [`Event::Upgraded`].
@@ -148,6 +152,9 @@ impl Updates {
         match (state, event) {
             (state, Event::Begin(facts)) => self.begin(state, &facts),
             (state, Event::Gate { d, arm, set, healthy, evidence }) => self.gate(state, d, arm, set, healthy, evidence),
+            (State::Retaining, Event::Retained(undeleted)) => self.retained(undeleted),
+            // No update waits for it.
+            (State::Retaining, Event::WentWrong(what)) => self.retained(vec![what]),
             (State::Checking, Event::Checked(changes)) => self.checked(changes),
             (State::Upgrading { update }, Event::Upgraded(changes)) => self.upgraded(update, changes),
             (State::Upgrading { update }, Event::Whole) => self.go(State::Upgrading { update }, Effect::PlanSeal),
@@ -187,6 +194,11 @@ impl Updates {
         let text = text.into();
         self.ended(&text);
         self.go(state, Effect::End(Ended { text, attention }))
+    }
+
+    fn retained(mut self, undeleted: Vec<String>) -> Next {
+        self.undeleted = evidence(undeleted);
+        self.begin_or_hold(State::Idle)
     }
 
     fn checked(mut self, changes: Changes) -> Next {

@@ -35,6 +35,8 @@ pub struct Summary {
     pub paused: bool,
     /// Package sets that failed.
     pub blocked: Vec<BlockedSet>,
+    /// What should have been deleted and could not, a line each.
+    pub undeleted: Vec<String>,
     /// What became of the last trials, newest first.
     pub trials: Vec<TrialEnd>,
     /// How many trials were promoted, of those remembered.
@@ -99,6 +101,7 @@ impl Summary {
             next_attempt_in: updates.retry.not_before.since(now),
             paused: updates.paused(),
             blocked: blocked.collect(),
+            undeleted: updates.undeleted.clone(),
             trials: trials.collect(),
             promoted: count(Ending::Promoted),
             failed: count(Ending::Failed),
@@ -112,6 +115,7 @@ impl Summary {
             ("ast_update_degraded", "Whether the machine came back from an update that failed.", u64::from(degraded)),
             ("ast_update_attempts", "Attempts at an update that went wrong in a row.", u64::from(self.attempts)),
             ("ast_update_blocked_sets", "Package sets that are not tried for now.", self.blocked.len() as u64),
+            ("ast_update_undeleted", "What retention should have deleted and could not.", self.undeleted.len() as u64),
             ("ast_update_trials_promoted", "Trials that became the default, of those remembered.", self.promoted as u64),
             ("ast_update_trials_failed", "Trials that failed, of those remembered.", self.failed as u64),
         ];
@@ -142,6 +146,7 @@ impl fmt::Display for Summary {
         for blocked in &self.blocked {
             writeln!(f, "blocked: {} ({}; {} ago)", blocked.suspects, blocked.cause, Span(blocked.seconds_ago))?;
         }
+        self.undeleted.iter().try_for_each(|line| writeln!(f, "not deleted: {line}"))?;
         for trial in &self.trials {
             write!(f, "deployment {}: ", trial.deployment)?;
             match (trial.result, trial.cause) {

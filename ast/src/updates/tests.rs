@@ -36,6 +36,9 @@ fn facts() -> Facts {
         stage: Stage::default(),
         parent: set(1),
         ours: vec![],
+        good_well: true,
+        spare: false,
+        undeleted: vec![],
         paused: false,
     }
 }
@@ -418,6 +421,57 @@ fn an_event_out_of_place_is_refused_and_steps_are_counted() {
         Err(refused) => Some(refused),
     });
     assert_eq!(looped, Some(Refused::TooManySteps));
+}
+
+#[test]
+fn u8_retention_is_a_step_after_the_promotion_and_never_in_a_trial() {
+    let settled = || Facts { spare: true, undeleted: vec!["snapshot 4 is mounted".into()], ..facts() };
+    let (machine, effects) = begin(at(State::Idle), settled());
+    assert_eq!((machine.state.name(), effects), ("retaining", vec![Effect::Retain]));
+    assert_eq!(machine.undeleted.len(), 1, "what is held is known at the beginning");
+    // Whatever comes of it, the update is not kept waiting, and what was left is told.
+    for (event, left) in [(Event::Retained(vec![]), 0), (Event::Retained(vec!["x".into()]), 1), (Event::WentWrong("x".into()), 1)] {
+        let (machine, effects) = machine.clone().step(event).expect("heard");
+        assert_eq!((machine.state.name(), effects), ("checking", vec![Effect::Check(set(1))]));
+        assert_eq!((machine.undeleted.len(), machine.retry.attempts), (left, 0));
+    }
+    // Killed in the middle of it: the same again, and no attempt at an update is counted for it.
+    let (again, effects) = begin(machine, settled());
+    assert_eq!((effects, again.retry.attempts), (vec![Effect::Retain], 0));
+    let (again, effects) = begin(again, facts());
+    assert_eq!((effects, again.retry.attempts), (vec![Effect::Check(set(1))], 0));
+    // A cycle that begins no update deletes all the same.
+    let (machine, effects) = begin(at(State::Idle), Facts { paused: true, ..settled() });
+    assert_eq!(effects, vec![Effect::Retain]);
+    let (_, effects) = machine.step(Event::Retained(vec![])).expect("heard");
+    assert_eq!(end_of(&effects).text, "updates are paused");
+
+    let (d, arm) = (DeployId::new(2), ArmId::new(1));
+    let never = [
+        ("armed", awaiting(), Facts { trial: trial(2, 3), arm, ..settled() }),
+        ("armed by a person", State::Idle, Facts { trial: trial(9, 3), arm: ArmId::new(7), ..settled() }),
+        ("on trial", on_trial(None), Facts { why: Some(Why::Trial), booted: Some(d), trial: trial(2, 2), arm, ..settled() }),
+        (
+            "well, not yet promoted",
+            on_trial(Some(true)),
+            Facts { why: Some(Why::Trial), booted: Some(d), trial: trial(2, 2), arm, ..settled() },
+        ),
+        ("exhausted, not yet judged", awaiting(), Facts { why: Some(Why::Exhausted), trial: trial(2, 0), arm, ..settled() }),
+        ("at the start of the machine", State::Idle, Facts { request: Request::Start, ..settled() }),
+        ("the default is not proven", State::Idle, Facts { good_well: false, ..settled() }),
+        ("the fallback runs", State::Idle, Facts { why: Some(Why::Starts), booted: Some(DeployId::new(7)), ..settled() }),
+        ("another root was mounted", State::Idle, Facts { another_root: true, ..settled() }),
+        ("an update is ready", State::Verified { update: candidate(), set: set(2) }, Facts { ours: vec![set(2)], ..settled() }),
+    ];
+    for (what, state, facts) in never {
+        let (machine, effects) = begin(at(state), facts);
+        assert!(!effects.contains(&Effect::Retain) && machine.state != State::Retaining, "{what}: {effects:?}");
+    }
+    // The good start that follows a trial is where it belongs.
+    let promoted = Facts { good: d, booted: Some(d), why: Some(Why::Trial), arm, parent: set(2), good_set: Some(set(2)), ..settled() };
+    let (machine, effects) = begin(at(on_trial(Some(true))), promoted);
+    assert_eq!(effects, vec![Effect::Retain]);
+    assert_eq!(machine.verdicts.last().map(|v| v.result), Some(TrialResult::Promoted));
 }
 
 mod drawing;

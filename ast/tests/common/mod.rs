@@ -183,6 +183,17 @@ pub fn locked(store: Store) -> Locked {
     locked
 }
 
+/// A snapshot below `parent` as an unattended update makes it.
+pub fn update(locked: &mut Locked, parent: SnapshotId) -> SnapshotId {
+    let from = locked.set_of(parent).expect("whole");
+    let source = |part| locked.layout().set_part(from, part);
+    let (plan, new) =
+        locked.plan_update(source, parent, "update 0123456789ab: hello 1 -> 2", |new| format!("update {new}")).expect("a plan");
+    let done = locked.run(plan).expect("committed");
+    assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);
+    new
+}
+
 /// The sysroot and the task of a child, when this process is one.
 pub fn child_task() -> Option<(PathBuf, String)> {
     let root = std::env::var_os("AST_TEST_CHILD")?;

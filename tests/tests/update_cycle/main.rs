@@ -4,6 +4,7 @@
 
 mod bed;
 mod gate;
+mod years;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -7,6 +7,7 @@ fn states() -> Vec<State> {
     let (d, arm) = (DeployId::new(2), ArmId::new(1));
     vec![
         State::Idle,
+        State::Retaining,
         State::Checking,
         State::Upgrading { update: candidate() },
         State::Sealing { update: candidate(), snapshot: SnapshotId::new(2) },
@@ -21,6 +22,7 @@ fn states() -> Vec<State> {
 fn events() -> Vec<(&'static str, Event)> {
     let (d, arm) = (DeployId::new(2), ArmId::new(1));
     vec![
+        ("Retained", Event::Retained(vec![])),
         ("Checked, nothing new", Event::Checked(Changes::default())),
         ("Checked", Event::Checked(v2())),
         ("Upgraded, nothing changed", Event::Upgraded(Changes::default())),

@@ -114,8 +114,20 @@ impl World {
             stage: self.stage.clone(),
             parent: self.deployments[&self.good].0,
             ours,
+            good_well: true,
+            spare: !self.spare(updates).is_empty(),
+            undeleted: vec![],
             paused: false,
         }
+    }
+
+    /// What retention would take: of ours, whatever neither boots nor is about to, but the last that failed.
+    fn spare(&self, updates: &Updates) -> Vec<SnapshotId> {
+        let booting = [Some(self.good), Some(self.booted), self.trial.map(|t| t.deployment)];
+        let used: Vec<_> = booting.into_iter().flatten().map(|d| self.deployments[&d].0.snapshot).collect();
+        let known: Vec<_> = updates.own_snapshots().iter().chain(&updates.failed).map(|p| p.snapshot).collect();
+        let spare = |n: &SnapshotId| self.tree[n].1.is_some() && !used.contains(n) && !known.contains(n);
+        self.tree.keys().copied().filter(spare).collect()
     }
 
     fn changes(&self, from: u32) -> Changes {
@@ -134,6 +146,14 @@ impl World {
                 assert!(!used(&self.good) && !used(&self.booted), "what runs was to be deleted");
                 self.tree.remove(n);
                 return None;
+            }
+            Effect::Retain => {
+                assert!(self.trial.is_none() && self.booted == self.good, "retention in a trial, or before the default is proven");
+                assert_eq!(*state, State::Retaining);
+                for n in self.spare(&self.load()) {
+                    self.tree.remove(&n);
+                }
+                Event::Retained(vec![])
             }
             Effect::Check(parent) | Effect::Upgrade(parent) => {
                 let changes = self.changes(self.tree[&parent.snapshot].0);
