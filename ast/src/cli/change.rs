@@ -103,7 +103,7 @@ impl From<StoreError> for CommandError {
             }
             StoreError::Needed { .. } => failure.hint("deploy another snapshot and reboot into it first"),
             StoreError::Moved { .. } | StoreError::Stale(_) => failure.hint("look at `ast tree` and do it again"),
-            StoreError::NoSpace { .. } => failure.hint("`ast del` of a snapshot gives space back"),
+            StoreError::NoSpace { .. } => failure.hint("`ast clean`, or `ast del` of a snapshot, gives space back"),
             StoreError::NoFallback => failure.hint("`ast deploy N` takes any snapshot"),
             _ if error.is_locked() => failure.hint("wait for it to end"),
             _ if error.needs_newer() => failure.hint("`ast ast-sync` brings a newer ast"),

@@ -2,11 +2,13 @@
 //!
 //! A transaction is judged by the package sets before and after it (R4): pacman ends with 0 when a hook of it failed.
 
+mod cache;
 mod cause;
 mod check;
 mod set;
 mod transaction;
 
+pub use cache::spare_files;
 pub use cause::Cause;
 pub use check::{Update, check_updates, update_fingerprint};
 pub use set::{Change, Package, PackageSet, installed};

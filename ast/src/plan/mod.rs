@@ -72,6 +72,8 @@ pub enum Step {
     Menu,
     /// The `/var` that was kept when the trial of a deployment was armed is gone.
     ForgetVar(DeployId),
+    /// Package files that no snapshot has installed are gone from the machine's cache.
+    CleanCache,
     /// What nothing names any more is deleted.
     Collect,
     /// A line of the history.
@@ -136,6 +138,7 @@ impl fmt::Display for Step {
             Self::Links => write!(f, "point the links at the current sets"),
             Self::Menu => write!(f, "write the boot menu and sync"),
             Self::ForgetVar(d) => write!(f, "delete the /var that was kept when deployment {d} was armed"),
+            Self::CleanCache => write!(f, "delete package files that no snapshot has installed"),
             Self::Collect => write!(f, "delete what nothing names any more"),
             Self::Record(what) => write!(f, "record in the history: {what}"),
         }

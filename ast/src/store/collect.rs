@@ -1,15 +1,18 @@
 //! Deleting what nothing names any more, and finding out what is named (S14).
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::open::{Locked, Store};
 use super::{StoreError, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Copies;
 use crate::id::{DeployId, SetId};
+use crate::layout::Part;
+use crate::pacman;
 use crate::sys::file;
 use crate::volumes::{self, Mounts, VolumeError};
-use crate::work::Token;
+use crate::work::{PACKAGE_CACHE, Token};
 
 /// Sets and deployments that something on disk or in memory names.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -120,4 +123,33 @@ pub(super) fn forget_var(locked: &Locked, d: DeployId) -> Result<(), StoreError>
         Ok(()) => {}
     }
     Ok(())
+}
+
+/// Package files that no snapshot has installed are gone from the cache, unless somebody is at work in a copy: those that a command has
+/// just fetched are in no snapshot yet.
+///
+/// If interrupted: some are gone; the next retention goes on.
+pub(super) fn clean_cache(locked: &Locked) -> Result<(), StoreError> {
+    let store = &locked.store;
+    let layout = store.layout();
+    let cache = store.sysroot().join(PACKAGE_CACHE.trim_start_matches('/'));
+    let installed = store.tree()?.nodes().map(|node| pacman::installed(&layout.set_part(node.set(), Part::Root)));
+    let spare = match installed.collect::<Result<Vec<_>, _>>() {
+        Ok(installed) => pacman::spare_files(&cache, &installed)?,
+        Err(error) => {
+            tracing::info!("the package cache is left alone: {error}");
+            return Ok(());
+        }
+    };
+    // Asked after the look: whoever begins from here on fetches what is not in it.
+    if spare.is_empty() || !volumes::work_copies(layout)?.is_empty() {
+        return Ok(());
+    }
+    let mounts = Mounts::of_filesystem(&cache)?;
+    let stuck = |path: PathBuf| {
+        let source = volumes::remove(&path, &mounts).err()?;
+        Some(StoreError::Stuck { what: format!("package file {}", path.display()), source })
+    };
+    // Each is tried; the first that stays is told.
+    spare.into_iter().filter_map(stuck).reduce(|first, _| first).map_or(Ok(()), Err)
 }

@@ -172,6 +172,7 @@ impl Locked {
             Step::Links => drop(derive::links(self)?),
             Step::Menu => drop(derive::menu(self, self.boot_block()?)?),
             Step::ForgetVar(d) => collect::forget_var(self, *d)?,
+            Step::CleanCache => collect::clean_cache(self)?,
             Step::Collect => self.collect()?,
             Step::Record(what) => {
                 let line = Line { time: now(), by: by(), what: what.clone(), later: Default::default() };

@@ -122,8 +122,8 @@ impl Store {
         Ok((self.plan_tree(format!("delete {}", list(&ids)), Vec::new(), after)?, ids))
     }
 
-    /// These snapshots alone are deleted, and with them the `/var` that was kept when `vars` were armed; what was below a snapshot is
-    /// below its parent then.
+    /// These snapshots alone are deleted, with the `/var` that was kept when `vars` were armed and package files that no other has;
+    /// what was below a snapshot is below its parent then.
     ///
     /// Refuses: the base, and a booted, default, trial, fallback or pinned snapshot, which it names.
     pub fn plan_take_out(&self, ids: &[SnapshotId], vars: &[DeployId]) -> Result<Plan, StoreError> {
@@ -136,7 +136,7 @@ impl Store {
         let mut plan = self.plan_tree(format!("retention: delete {what}"), Vec::new(), after)?;
         // Before the last step, which is to collect what nothing names any more.
         let collect = plan.after.len().saturating_sub(1);
-        plan.after.splice(collect..collect, vars.iter().copied().map(Step::ForgetVar));
+        plan.after.splice(collect..collect, vars.iter().copied().map(Step::ForgetVar).chain([Step::CleanCache]));
         Ok(plan)
     }
 

@@ -128,41 +128,59 @@ fn u8_years_of_updates_leave_what_the_policy_keeps() {
     let history = ast::store::history::read(&bed.layout().document(layout::HISTORY)).expect("history");
     assert_eq!(history.iter().filter(|line| line.what.starts_with("retention: delete snapshots")).count(), 4);
 
+    // The package cache: what no snapshot has goes, unless somebody is at work in a copy.
+    let cache = bed.root.join("var/cache/pacman/pkg");
+    let (spare, kept) =
+        (["gone-1-1-any.pkg.tar.zst", "gone-1-1-any.pkg.tar.zst.sig", "download-cut"], ["hello-1-1-any.pkg.tar.zst", "notes"]);
+    sh(&format!("cd {}; mkdir download-cut; touch {} {}", cache.display(), spare.join(" "), kept.join(" ")));
+    sh(&format!("touch {}/download-cut/part", cache.display()));
+    let there = |names: &[&str]| names.iter().filter(|name| cache.join(name).exists()).count();
+    let at_work = bed.layout().work_copy("somebody");
+    fs::create_dir_all(&at_work).expect("dir");
+    promoted(&bed);
+    bed.cycle();
+    assert_eq!((there(&spare), there(&kept)), (3, 2), "somebody is at work");
+    fs::remove_dir(&at_work).expect("removed");
+    promoted(&bed);
+    bed.cycle();
+    assert_eq!((there(&spare), there(&kept)), (0, 2));
+    assert_eq!(numbers(&bed), [0, 7, 8, 9, 10, 11]);
+
     // One is mounted, of one the directory cannot be touched: the others go, and it is told.
     settings(&bed, "keep_updates = 0");
-    let (mounted, stuck) = (bed.layout().set("5.1".parse().expect("set")), bed.layout().set("6.1".parse().expect("set")));
+    let (mounted, stuck) = (bed.layout().set("7.1".parse().expect("set")), bed.layout().set("8.1".parse().expect("set")));
     let held = bed.root.join("held");
     fs::create_dir_all(&held).expect("dir");
     sh(&format!("mount --bind {} {}; chattr +i {}", mounted.join("root").display(), held.display(), stuck.display()));
     let text = bed.cycle();
     assert!(text.contains("up to date"), "an update does not wait for it: {text}");
-    assert_eq!(tree(&bed), [(0, None), (5, Some(0)), (8, Some(5)), (9, Some(8))], "{text}");
-    assert!(!bed.layout().set("7.1".parse().expect("set")).exists() && stuck.exists());
+    assert_eq!(tree(&bed), [(0, None), (7, Some(0)), (10, Some(7)), (11, Some(10))], "{text}");
+    assert!(!bed.layout().set("9.1".parse().expect("set")).exists() && stuck.exists());
     for told in [text.clone(), summary(&bed)] {
-        assert!(told.contains("not deleted: snapshot 5 stays for now: it is mounted"), "{told}");
+        assert!(told.contains("not deleted: snapshot 7 stays for now: it is mounted"), "{told}");
     }
-    assert!(summary(&bed).contains("not deleted: set 6.1 could not be deleted"), "{}", summary(&bed));
+    assert!(summary(&bed).contains("not deleted: set 8.1 could not be deleted"), "{}", summary(&bed));
     let text = bed.cycle();
-    assert!(text.contains("up to date") && !text.contains("not deleted: snapshot 5"), "said once: {text}");
-    assert!(summary(&bed).contains("snapshot 5") && summary(&bed).contains("set 6.1"), "{}", summary(&bed));
+    assert!(text.contains("up to date") && !text.contains("not deleted: snapshot 7"), "said once: {text}");
+    assert!(summary(&bed).contains("snapshot 7") && summary(&bed).contains("set 8.1"), "{}", summary(&bed));
     sh(&format!("umount {}; chattr -i {}", held.display(), stuck.display()));
     bed.cycle();
-    assert_eq!(tree(&bed), [(0, None), (8, Some(0)), (9, Some(8))]);
+    assert_eq!(tree(&bed), [(0, None), (10, Some(0)), (11, Some(10))]);
     assert_no_garbage(&bed);
     assert!(!summary(&bed).contains("not deleted"), "{}", summary(&bed));
 
     // A real update is armed: nothing goes as long as it is on trial, whatever could.
-    let spare = sealed(&bed, SnapshotId::new(8));
+    let spare = sealed(&bed, SnapshotId::new(10));
     bed.offer(State::V2);
     settings(&bed, "keep_updates = 1");
     bed.cycle();
     let block = bed.store().block().expect("block");
     let trial = block.trial.expect("armed").deployment;
     let new = bed.store().snapshot_of(trial).expect("a record");
-    assert_eq!((spare.get(), new.get()), (10, 11));
+    assert_eq!((spare.get(), new.get()), (12, 13));
     settings(&bed, "keep_updates = 0");
     let all = numbers(&bed);
-    assert_eq!(all, [0, 8, 9, 10, 11]);
+    assert_eq!(all, [0, 10, 11, 12, 13]);
     let out = bed.run(&["run", "--now"], None);
     assert_eq!(numbers(&bed), all, "armed: {}", String::from_utf8_lossy(&out.stderr));
     let arm = block.arm;
@@ -177,22 +195,22 @@ fn u8_years_of_updates_leave_what_the_policy_keeps() {
         trial.tries = 0;
     }
     bed.store().medium().expect("medium").write(&exhausted).expect("written");
-    bed.booted(&format!("d={}\nset=9.1\nwhy=exhausted\narm={arm}\nleft=0\nenv=ok\n", block.good));
+    bed.booted(&format!("d={}\nset=11.1\nwhy=exhausted\narm={arm}\nleft=0\nenv=ok\n", block.good));
     assert!(!bed.run(&["run"], None).status.success(), "somebody should look");
     assert_eq!(numbers(&bed), all, "judged and cleared first");
-    bed.booted(&format!("d={}\nset=9.1\nwhy=good\nenv=ok\n", block.good));
+    bed.booted(&format!("d={}\nset=11.1\nwhy=good\nenv=ok\n", block.good));
     assert!(bed.cycle().contains("not trying"));
-    assert_eq!(tree(&bed), [(0, None), (8, Some(0)), (9, Some(8)), (11, Some(9))]);
+    assert_eq!(tree(&bed), [(0, None), (10, Some(0)), (11, Some(10)), (13, Some(11))]);
     // A newer one fails: the older one has been looked at.
     let mut memory = bed.updates();
     assert_eq!(memory.failed.as_ref().map(|failed| failed.snapshot), Some(new));
-    let newer = sealed(&bed, SnapshotId::new(9));
+    let newer = sealed(&bed, SnapshotId::new(11));
     let mut verdict = memory.verdicts.last().expect("a verdict").clone();
     verdict.set = Some(bed.store().set_of(newer).expect("whole"));
     memory.verdicts.push(verdict);
     document::save(&bed.layout().document(layout::UPDATES), &memory).expect("saved");
     bed.cycle();
-    assert_eq!(numbers(&bed), [0, 8, 9, newer.get()]);
+    assert_eq!(numbers(&bed), [0, 10, 11, newer.get()]);
     assert_no_garbage(&bed);
 }
 
