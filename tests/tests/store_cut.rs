@@ -124,7 +124,7 @@ fn record(image: &Path) -> (WriteLog, Vec<String>) {
     }
     let found = ast::retain::look(&locked, &ast::updates::Updates::default(), 1).expect("looked");
     assert_eq!(found.going(), [n(4)]);
-    let plan = found.plan(&locked, usize::MAX).expect("a plan").expect("something goes");
+    let plan = found.plan(&locked).expect("a plan").expect("something goes");
     step(&mut locked, plan);
     drop(locked);
     (recording.finish().expect("a faithful log"), states)
