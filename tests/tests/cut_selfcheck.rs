@@ -4,7 +4,12 @@ mod common;
 
 use ast_tests::cut::{GrubError, Recording, Seed, State, Strategy, WriteLog, new_btrfs, replay};
 use common::sh;
-use std::{fs, os::unix::fs::FileExt, path::Path, sync::LazyLock};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{LazyLock, mpsc},
+};
 
 /// Bytes of the disk.
 const SIZE: u64 = 160 << 20;
@@ -199,4 +204,96 @@ fn a_log_that_is_not_the_disk_is_refused() {
     fs::write(root.join("file"), "x").unwrap();
     recording.tamper(|live| live.write_all_at(b"behind the log's back", SIZE - 512).unwrap());
     assert!(matches!(recording.finish(), Err(ast_tests::cut::CutError::Unfaithful { .. })));
+}
+
+/// Whoever looks for a file system opens every block device, and whoever makes a namespace copies every mount: other tests do both all the time.
+#[test]
+fn what_others_hold_does_not_reach_into_the_next_state() {
+    // Where the others mount, since this thread leaves that place only now.
+    let (ask, asked) = mpsc::channel::<()>();
+    let (answer, answered) = mpsc::channel();
+    let others = std::thread::spawn(move || {
+        asked.iter().for_each(|()| answer.send(fs::read_to_string("/proc/thread-self/mountinfo").unwrap()).unwrap());
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let log = record(&base(dir.path()), |root, recording| {
+        for n in 1..=2 {
+            prepare(root, n);
+            commit(root);
+            point(root, n);
+            flip(root, n);
+            commit(root);
+            recording.mark(&n.to_string()).unwrap();
+        }
+    });
+    // Opened before the one before is closed: the device is never without a user, so the kernel never forgets by itself what was read from it.
+    let (mut held, mut looks) = (None, 0);
+    let report = replay(&log, Strategy::EveryFlush, |state| {
+        let device = File::open(state.device()).unwrap();
+        let (mut shown, mut seen) = (vec![0; SIZE as usize / 4], vec![0; SIZE as usize / 4]);
+        File::open(state.image()).unwrap().read_exact_at(&mut shown, 0).unwrap();
+        device.read_exact_at(&mut seen, 0).unwrap();
+        if shown != seen {
+            return Err("the device shows another state".into());
+        }
+        let grub = state.grub_view("/state").map_err(|e| e.to_string())?;
+        // One digit: the order of the names is that of the deploys.
+        if state.marks().last().is_some_and(|mark| grub < format!("s{mark}").into_bytes()) {
+            return Err(format!("GRUB sees {} after {:?}", String::from_utf8_lossy(&grub), state.marks()));
+        }
+        held = Some(device).filter(|_| !state.passed("2"));
+        // A mount makes the kernel forget, too: every other state is only read.
+        looks += 1;
+        if looks % 2 == 0 {
+            return Ok("read".into());
+        }
+        let checked = check_pointers(state)?;
+        ask.send(()).unwrap();
+        if answered.recv().unwrap().contains(&*state.device().to_string_lossy()) {
+            return Err("others see what is mounted".into());
+        }
+        Ok(checked)
+    });
+    drop((ask, held));
+    others.join().unwrap();
+    let report = report.unwrap();
+    assert!(report.is_clean() && report.outcomes.len() >= 4, "{report}");
+}
+
+#[test]
+fn what_lies_apart_is_there_before_what_was_only_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("base.img");
+    new_btrfs(&image, SIZE, |root| {
+        sh(&format!("cd {}; touch file; chattr +C file; dd if=/dev/zero of=file bs=4096 count=1 status=none", root.display()));
+    })
+    .unwrap();
+    // Overwritten in place and sent to the disk, which is not told to keep it; then the boot block, with a flush of its own.
+    let apart = 512 << 10;
+    let new_log = || {
+        record(&image, |root, recording| {
+            sh(&format!(
+                "tr '\\0' n </dev/zero | dd of={}/file bs=4096 count=1 iflag=fullblock oflag=direct conv=notrunc status=none",
+                root.display()
+            ));
+            let disk = File::options().write(true).open(recording.disk()).unwrap();
+            disk.write_all_at(&[1; 512], apart).unwrap();
+            disk.sync_all().unwrap();
+        })
+    };
+    let lost = |log: &WriteLog| {
+        let mut lost = 0;
+        let report = replay(log, Strategy::Subsets { seed: seed(), per_flush: 1 }, |state| {
+            let mut flag = [0];
+            File::open(state.image()).and_then(|file| file.read_exact_at(&mut flag, apart)).unwrap();
+            let root = state.mount("subvolid=5").map_err(|e| e.to_string())?;
+            let old = fs::read(root.join("file")).map_err(|e| e.to_string())?.starts_with(&[0]);
+            lost += usize::from(flag == [1] && old && state.tag().contains("its like"));
+            Ok(format!("flag {flag:?}, old {old}"))
+        });
+        eprintln!("{}", report.unwrap());
+        lost
+    };
+    assert_eq!(lost(&new_log()), 0);
+    assert_eq!(lost(&new_log().apart(std::slice::from_ref(&(apart..apart + 512)))), 1);
 }

@@ -1,10 +1,11 @@
 //! The recorded writes, in the format of Linux's dm-log-writes
 //! (<https://docs.kernel.org/admin-guide/device-mapper/log-writes.html>) as the emulator's `blklogwrites` driver writes it.
-use super::{CutError, record::sparse_copy};
-use crate::vm::{error::at, scratch::scratch_in_memory};
+use super::{CutError, grub_name, record::sparse_copy};
+use crate::vm::{error::at, offline::Table, scratch::scratch_in_memory};
 use std::{
     fs::File,
     io::{self, Read},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -35,6 +36,8 @@ pub struct Entry {
     pub fua: bool,
     /// The bytes are given up: zeroes from then on.
     pub discard: bool,
+    /// It went to another disk, in a manner of speaking (see [`WriteLog::apart`]).
+    pub apart: bool,
     /// Byte of the log where its data begins.
     data: u64,
 }
@@ -50,6 +53,8 @@ pub struct WriteLog {
     pub base: PathBuf,
     /// Where on the disk the file system lies: first byte and length.
     pub place: (u64, u64),
+    /// GRUB's name of it within an image of the disk.
+    pub(super) grub: String,
     path: PathBuf,
     file: File,
     /// Holds log and base, if they are ours.
@@ -61,7 +66,27 @@ impl WriteLog {
     pub fn read(path: &Path, base: &Path, place: (u64, u64)) -> Result<WriteLog, CutError> {
         let mut tail = Tail::open(path)?;
         let entries = tail.entries()?;
-        Ok(WriteLog { entries, marks: Vec::new(), base: base.into(), place, path: path.into(), file: tail.file, dir: None })
+        let table = Table::read(base)?;
+        let number = table.partitions.iter().find(|p| p.start == place.0).map_or(0, |p| p.number);
+        let grub = grub_name(table.scheme, number);
+        Ok(WriteLog { entries, marks: Vec::new(), base: base.into(), place, grub, path: path.into(), file: tail.file, dir: None })
+    }
+
+    /// What was written to these bytes of the file system's place counts as written to another disk, which loses nothing: it is durable at once,
+    /// and the flush that follows it was that disk's, so that it confirms nothing else. For a boot block, which GRUB may read from elsewhere.
+    pub fn apart(mut self, bytes: &[Range<u64>]) -> WriteLog {
+        let start = self.place.0;
+        let within = |entry: &Entry| bytes.iter().any(|r| entry.offset < start + r.end && entry.offset + entry.len > start + r.start);
+        let mut last_was_apart = false;
+        for entry in &mut self.entries {
+            if entry.len > 0 {
+                last_was_apart = within(entry);
+                (entry.apart, entry.fua) = (last_was_apart, entry.fua || last_was_apart);
+            } else if last_was_apart {
+                entry.flush = false;
+            }
+        }
+        self
     }
 
     /// How many entries confirm what came before them.
@@ -143,7 +168,15 @@ impl Tail {
             let discard = flags & DISCARD != 0;
             let data = self.next + self.sector;
             let len = count * self.sector;
-            entries.push(Entry { offset: start * self.sector, len, flush: flags & FLUSH != 0, fua: flags & FUA != 0, discard, data });
+            entries.push(Entry {
+                offset: start * self.sector,
+                len,
+                flush: flags & FLUSH != 0,
+                fua: flags & FUA != 0,
+                discard,
+                apart: false,
+                data,
+            });
             self.next = if discard { data } else { data + len };
         }
     }

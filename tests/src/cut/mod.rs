@@ -25,13 +25,14 @@
 mod arena;
 mod grub;
 mod log;
+mod own;
 mod record;
 mod replay;
 mod report;
 mod seed;
 mod strategy;
 
-pub use grub::{GrubError, grub_view};
+pub use grub::{GrubError, grub_name, grub_sees, grub_view};
 pub use log::{Entry, LOG_SPACE, WriteLog};
 pub use record::{Recording, new_btrfs};
 pub use replay::{State, replay};
@@ -47,6 +48,12 @@ pub enum CutError {
     /// A mount, a file or a program failed.
     #[error(transparent)]
     Lab(#[from] VmError),
+    /// A state cannot be made: the file system of the one before is still mounted, by somebody who copied our mounts.
+    #[error("{device} is still in use by the state before", device = device.display())]
+    Busy {
+        /// The block device of the states.
+        device: std::path::PathBuf,
+    },
     /// The log is not one.
     #[error("write log {path}: {what}", path = path.display())]
     Log {

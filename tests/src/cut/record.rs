@@ -2,6 +2,7 @@
 use super::{
     CutError,
     log::{LOG_SPACE, Tail, WriteLog},
+    own::own_mounts,
 };
 use crate::vm::{
     Offline, VmError, disk,
@@ -14,6 +15,9 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
 };
+
+/// Seconds between two commits that btrfs makes by itself (30, if not told). The kernel warns of more than 300.
+const COMMIT: u32 = 300;
 
 /// A copy of a disk image in memory whose file system can be mounted and changed while every write is recorded.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub struct Recording {
 impl Recording {
     /// The disk is accessible through the log. `base` is raw and stays as it is; `partition` 0 is the whole disk.
     pub fn new(base: &Path, partition: u32) -> Result<Recording, CutError> {
+        own_mounts()?;
         let dir = scratch_in_memory("cut")?;
         let (own, live, log) = (dir.path().join("base.img"), dir.path().join("live.img"), dir.path().join("log"));
         if disk::format_of(base)? == crate::vm::Format::Qcow2 {
@@ -62,9 +67,11 @@ impl Recording {
         Ok(Recording { mounts: Vec::new(), export, base: own, live, log, place, tail: None, count: 0, marks: Vec::new(), dir })
     }
 
-    /// The file system is mounted (again, with other options, if wanted) and its directory returned. Discards are not sent unless `options` ask for them.
+    /// The btrfs is mounted (again, with other options, if wanted) and its directory returned. Discards are not sent unless `options` ask for them,
+    /// and it commits nothing by itself for as long as a recording may take: what should be on disk, the workload has to put there.
     pub fn mount(&mut self, options: &str) -> Result<&Path, CutError> {
-        let options = if options.is_empty() { "nodiscard".to_owned() } else { format!("nodiscard,{options}") };
+        let own = format!("nodiscard,commit={COMMIT}");
+        let options = if options.is_empty() { own } else { format!("{own},{options}") };
         let mounted = Mounted::new(self.export.path(), self.place.0, self.place.1, &options)?;
         self.mounts.push(mounted);
         Ok(self.mounts.last().map_or(Path::new("/"), Mounted::root))
@@ -115,6 +122,7 @@ pub(super) fn sparse_copy(from: &Path, to: &Path) -> Result<(), CutError> {
 
 /// A new raw image of `size` bytes with an empty btrfs, changed by `fill` before anything is recorded.
 pub fn new_btrfs(path: &Path, size: u64, fill: impl FnOnce(&Path)) -> Result<(), CutError> {
+    own_mounts()?;
     at(path, File::create(path).and_then(|file| file.set_len(size)))?;
     tool("mkfs.btrfs", &["-q".as_ref(), path.as_os_str()])?;
     let offline = Offline::open(path)?;

@@ -2,7 +2,8 @@
 use super::{
     CutError, GrubError, Report, Strategy, Violation, WriteLog,
     arena::Arena,
-    grub_view,
+    grub_sees, grub_view,
+    own::own_mounts,
     strategy::{Moment, Piece, plan},
 };
 use crate::vm::{VmError, offline::Mounted};
@@ -14,6 +15,7 @@ use std::{
 /// The disk after one power cut. Look with GRUB's eyes first: a mount replays the log tree and changes the disk. Changes are thrown away.
 #[derive(Debug)]
 pub struct State<'a> {
+    grub_name: &'a str,
     mounts: Vec<Mounted>,
     image: &'a Path,
     device: &'a Path,
@@ -47,9 +49,14 @@ impl State<'_> {
         self.device
     }
 
-    /// The content of a file as GRUB would read it at the next start.
+    /// The content of a file as GRUB would read it at the next start. GRUB's reader is given the image: nobody else's look at the device matters.
     pub fn grub_view(&self, path: &str) -> Result<Vec<u8>, GrubError> {
-        grub_view(self.device, "loop0", path)
+        grub_view(self.image, self.grub_name, path)
+    }
+
+    /// Whether GRUB would read every file below the directory `expected`, in the same place, with the same content (see [`grub_sees`]).
+    pub fn grub_sees(&self, expected: &Path) -> bool {
+        grub_sees(self.image, self.grub_name, expected)
     }
 
     /// Mounts the file system as the kernel would (several times, with other options, if wanted); unmounted after the check.
@@ -71,6 +78,7 @@ pub fn replay(
     mut check: impl FnMut(&mut State<'_>) -> Result<String, String>,
 ) -> Result<Report, CutError> {
     let started = Instant::now();
+    own_mounts()?;
     let mut arena = Arena::new(log)?;
     let mut report = Report { strategy: format!("{strategy:?}"), ..Report::default() };
     let start = Moment { sent: 0, extra: Vec::new(), tag: "start".into() };
@@ -104,8 +112,9 @@ fn show(
     for (index, from, to) in &moment.extra as &[Piece] {
         log.apply(file, &log.entries[*index], *from, *to)?;
     }
+    arena.settled()?;
     let passed = log.marks.iter().filter(|(count, _)| *count <= moment.sent).map(|(_, label)| label.as_str()).collect();
-    let mut state = State { mounts: Vec::new(), image, device, passed, tag: &moment.tag };
+    let mut state = State { grub_name: &log.grub, mounts: Vec::new(), image, device, passed, tag: &moment.tag };
     let said = check(&mut state);
     while let Some(mounted) = state.mounts.pop() {
         mounted.unmount()?;

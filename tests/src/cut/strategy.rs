@@ -12,7 +12,8 @@ pub enum Strategy {
     /// After each entry, as if the disk kept the order.
     EveryWrite,
     /// After each flush, and for each flush `per_flush` cuts before it: at a random moment, with a random part of what was not confirmed yet,
-    /// some writes torn between blocks of 4 KiB. The same seed gives the same states.
+    /// some writes torn between blocks of 4 KiB. The same seed gives the same states. And after each write that lies apart, with nothing else
+    /// that was not confirmed.
     Subsets {
         /// Of the random choices.
         seed: u64,
@@ -71,7 +72,8 @@ fn epoch(log: &WriteLog, entries: std::ops::Range<usize>, flush: usize, strategy
         // With one write or none there are few subsets, but they count.
         Strategy::Subsets { seed, per_flush } => {
             let count = if changes == 0 { 0 } else { per_flush };
-            (0..count).map(|n| subset(log, &entries, flush, n, seed)).collect()
+            let random = (0..count).map(|n| subset(log, &entries, flush, n, seed));
+            entries.clone().filter(|index| log.entries[*index].apart).map(|index| apart(log, entries.start, index)).chain(random).collect()
         }
     };
     // A flush that confirms nothing shows the state before it again.
@@ -81,6 +83,12 @@ fn epoch(log: &WriteLog, entries: std::ops::Range<usize>, flush: usize, strategy
 fn prefix(log: &WriteLog, start: usize, last: usize) -> Moment {
     let extra = (start..=last).map(|index| (index, 0, log.entries[index].len)).collect();
     Moment { sent: last + 1, extra, tag: format!("write {last}") }
+}
+
+/// All that this disk was sent since the last flush is lost, and nothing that the other one was.
+fn apart(log: &WriteLog, start: usize, last: usize) -> Moment {
+    let extra = (start..=last).filter(|index| log.entries[*index].apart).map(|index| (index, 0, log.entries[index].len)).collect();
+    Moment { sent: last + 1, extra, tag: format!("write {last} and none but its like") }
 }
 
 fn subset(log: &WriteLog, entries: &std::ops::Range<usize>, flush: usize, n: u32, seed: u64) -> Moment {

@@ -52,7 +52,7 @@ fn sweep(base: &Path) {
 
 /// In the order they were mounted.
 fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).filter(|mount| mount.starts_with(dir)).collect()
 }
 

@@ -92,12 +92,7 @@ impl Offline {
 
     /// The content of a file as the host's GRUB reads it now, without replaying a log and without checking sums. The path begins at the top of a btrfs.
     pub fn grub_view(&self, number: u32, path: &str) -> Result<Vec<u8>, crate::cut::GrubError> {
-        let device = match self.scheme() {
-            _ if number == 0 => "loop0".to_owned(),
-            Scheme::Gpt => format!("loop0,gpt{number}"),
-            Scheme::Mbr | Scheme::None => format!("loop0,msdos{number}"),
-        };
-        crate::cut::grub_view(self.path(), &device, path)
+        crate::cut::grub_view(self.path(), &crate::cut::grub_name(self.scheme(), number), path)
     }
 
     /// Bytes of the disk.
