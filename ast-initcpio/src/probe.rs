@@ -1,7 +1,6 @@
 //! Is a candidate whole enough to be the root of the kernel that runs?
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,8 @@ use ast::boot::choose::{Broken, Target};
 use ast::id::{DeployId, SetId};
 use ast::layout::{Layout, Part};
 use ast::sys::btrfs;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use ast::sys::inside::open_at;
+use nix::fcntl::OFlag;
 
 /// Directories of a root without which the system does not come up, whatever is mounted on them.
 const NEEDED: [&str; 6] = ["dev", "etc", "proc", "run", "sys", "var"];
@@ -93,8 +93,7 @@ pub fn probe(target: Target, layout: &Layout, init: &str, release: &str) -> Resu
 
 /// What `path` is when `root` is the root directory: absolute links stay inside, as they will after the switch.
 fn inside(root: &File, path: &str) -> Option<File> {
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    openat2(root.as_fd(), Path::new(path), how).ok().map(File::from)
+    open_at(root, Path::new(path), OFlag::O_PATH).ok()
 }
 
 /// `init=` of the kernel command line, or what every root has.
