@@ -33,6 +33,7 @@ pub fn open_at(root: &impl AsFd, path: &Path, flags: OFlag) -> nix::Result<File>
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "throw-away files")]
 mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicBool, Ordering};
