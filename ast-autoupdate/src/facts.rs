@@ -10,7 +10,7 @@ use ast::layout::STAGE;
 use ast::retain;
 use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
-use ast::updates::{Candidate, Changes, Facts, Prepared, Request, Updates};
+use ast::updates::{Changes, Facts, Prepared, Request, Updates};
 
 use crate::error::{Error, chain};
 
@@ -21,7 +21,11 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
     let stage = file::read_if_exists(&store.layout().document(STAGE))?.unwrap_or_default();
     // The initramfs knows what it mounted even where the record is lost.
     let settings = autoupdate::load(store.sysroot()).0;
-    let (spare, undeleted) = retention(store, updates, settings.keep_updates);
+    let (spare, undeleted) = match request {
+        // Not in the gate: a start waits for it.
+        Request::Start => (false, updates.undeleted.clone()),
+        _ => retention(store, updates, settings.keep_updates),
+    };
     let good_set = set_of(store, block.good).or(booted.set.filter(|_| booted.d == Some(block.good)));
     Ok(Facts {
         request,
@@ -61,7 +65,7 @@ fn set_of(store: &Store, d: DeployId) -> Option<SetId> {
 
 /// What the trial changes, if an update made it: what is blocked when the memory is lost.
 fn trial_changes(store: &Store, good: Option<SetId>, trial: Option<SetId>) -> Option<Changes> {
-    let ours = store.tree().ok()?.get(trial?.snapshot).ok()?.description.starts_with(Candidate::MARK);
+    let ours = store.tree().ok()?.get(trial?.snapshot).ok()?.by_update;
     if ours { crate::update::difference(store.layout(), good?, trial?) } else { None }
 }
 
@@ -73,10 +77,10 @@ fn parent(store: &Store, good: DeployId, good_set: Option<SetId>) -> Result<SetI
     }
 }
 
-/// The set of a snapshot that an update made, as long as it bears the update's mark.
+/// The set of a snapshot that an update made, as long as it bears the update's mark and nobody has changed it.
 pub fn own(store: &Store, prepared: &Prepared) -> Option<SetId> {
     let node = store.tree().ok()?.get(prepared.snapshot).ok()?;
-    node.description.starts_with(&prepared.mark).then(|| node.set())
+    (node.by_update && node.description.starts_with(&prepared.mark)).then(|| node.set())
 }
 
 /// A number that machines with the same clock do not share.

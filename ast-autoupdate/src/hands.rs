@@ -18,10 +18,6 @@ use crate::update::{Planned, Work};
 use crate::voice::{Message, Voice};
 use crate::wait;
 
-/// Snapshots that one cycle deletes at most: were it killed right after it had decided, the gate of the next start would have to delete
-/// what is left before it could promote, and it has minutes, not hours.
-const MOST: usize = 32;
-
 /// What comes after an effect.
 #[derive(Debug)]
 pub enum After {
@@ -171,7 +167,7 @@ impl<'a> Hands<'a> {
         let keep = autoupdate::load(&self.sysroot).0.keep_updates;
         let found = retain::look(&store, updates, keep)?;
         let mut undeleted = found.held();
-        if let Some(plan) = found.plan(&store, MOST)? {
+        if let Some(plan) = found.plan(&store)? {
             self.voice.say(Message::Step, &plan.what);
             for error in store.run(plan)?.unfinished {
                 let text = chain(&error);

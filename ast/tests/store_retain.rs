@@ -22,7 +22,7 @@ use nix::mount::MsFlags;
 /// Runs what retention would do, `keep` staying; what could not be deleted.
 fn retention(locked: &mut Locked, keep: u32) -> Vec<StoreError> {
     let found = retain::look(locked, &Updates::default(), keep).expect("looked");
-    match found.plan(locked, usize::MAX).expect("a plan") {
+    match found.plan(locked).expect("a plan") {
         Some(plan) => locked.run(plan).expect("committed").unfinished,
         None => Vec::new(),
     }

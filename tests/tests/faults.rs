@@ -106,6 +106,33 @@ columns!(scenario_05_panic_before_init(|c| scenario_05_or_06("scenario_05", c, S
 columns!(scenario_06_required_check_fails(|c| scenario_05_or_06("scenario_06", c, State::V2BadCheck, "50-fail")); test: efi206; full: bios214_raw, bios206_gap, efi214);
 columns!(scenario_06_check_never_returns(|c| scenario_05_or_06("scenario_06", c, State::V2HungCheck, "50-")); test: bios206_gap; full: bios214_raw, efi214, efi206);
 
+/// A hang before userspace is up: nothing but the hardware watchdog ends it.
+///
+/// This machine's clock counts its instructions, and jumps to the next alarm when it idles, so that two minutes of nothing are over at once.
+/// What it does meanwhile is what it always does. The good one starts on a machine with the usual clock.
+fn scenario_06_hang(column: Column) {
+    let scenario = machine("scenario_06", column, State::V2Hang);
+    let mut config = scenario.config();
+    // 16 ns for an instruction: about what an emulated one takes, so that nothing seems slow either.
+    config.extra_args = ["-icount", "shift=4,sleep=off"].map(String::from).into();
+    let mut vm = Vm::start(config).unwrap();
+    let barks = |vm: &mut Vm| vm.monitor().events().iter().filter(|event| event.name == "WATCHDOG").count();
+    for start in 0..3 {
+        vm.expect(r"ast: ast\.d=2 \(trial\)", FALL_BACK).unwrap();
+        assert_eq!(barks(&mut vm), start, "before start {start} of the trial");
+        vm.expect("watchdog0: watchdog did not stop", FALL_BACK).unwrap();
+        // It says so of a word of the command line, and then nothing any more.
+        vm.expect("init: nokaslr: Read-only file system", FALL_BACK).unwrap();
+    }
+    vm.expect(r"ast: ast\.d=1 \(exhausted\)", FALL_BACK).unwrap();
+    assert_eq!(barks(&mut vm), 3);
+    vm.quit().unwrap();
+    let mut vm = scenario.boot().unwrap();
+    came_back(&mut vm, "watchdog: it reset the machine");
+}
+
+columns!(scenario_06_hang_before_userspace(scenario_06_hang); test: bios214_raw; full: bios206_gap, efi214, efi206);
+
 /// That a unit fails newly is known only on a machine whose gate has judged the start before: the real update, from its first boot.
 fn scenario_06_unit(column: Column) {
     let scenario = Scenario::new("scenario_06", column).unwrap();

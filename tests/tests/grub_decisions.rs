@@ -208,22 +208,22 @@ fn column(name: &'static str, boot: Boot, suite: Suite, all: bool) {
 }
 
 #[test]
-fn decisions_bios_raw_2_14() {
+fn b1_b2_b4_b5_b6_b13_b16_decisions_bios_raw_2_14() {
     column("decisions_bios_raw_2_14", Boot::BiosRaw, Suite::G214, true);
 }
 
 #[test]
-fn decisions_bios_gap_2_06() {
+fn b1_b2_b4_b5_b6_b13_b16_decisions_bios_gap_2_06() {
     column("decisions_bios_gap_2_06", Boot::BiosGap, Suite::G206, true);
 }
 
 #[test]
-fn decisions_efi_2_14() {
+fn b1_b2_b4_b5_b13_decisions_efi_2_14() {
     column("decisions_efi_2_14", Boot::Efi, Suite::G214, false);
 }
 
 #[test]
-fn decisions_efi_2_06() {
+fn b1_b2_b4_b5_b13_decisions_efi_2_06() {
     column("decisions_efi_2_06", Boot::Efi, Suite::G206, false);
 }
 

@@ -66,6 +66,22 @@ fn unsafe_lives_in_one_room() {
     }
 }
 
+/// U4: nothing that an update needs waits for an orderly end, which a device that is switched off at the wall never has.
+#[test]
+fn u4_no_unit_does_its_work_when_the_machine_is_shut_down() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let mut seen = 0;
+    for unit in std::fs::read_dir(&units).expect("units").flatten().map(|e| e.path()).filter(|p| p.is_file()) {
+        let text = std::fs::read_to_string(&unit).expect("text");
+        for line in text.lines() {
+            let late = line.starts_with("ExecStop") || line.starts_with("WantedBy=") && ["shutdown", "reboot", "poweroff", "halt"].iter().any(|w| line.contains(w));
+            assert!(!late, "{}: {line}", unit.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} units in {}", units.display());
+}
+
 /// What the initramfs links, by name. A new line here is a decision: every byte is read by GRUB on every boot.
 #[test]
 fn the_initramfs_links_only_what_is_listed() {

@@ -109,7 +109,7 @@ impl Bench {
 }
 
 #[test]
-fn vm_initcpio_a_trial_is_counted_watched_and_never_ends_in_a_shell() {
+fn b3_b4_b14_vm_initcpio_a_trial_is_counted_watched_and_never_ends_in_a_shell() {
     let bench = Bench::new();
 
     // The first start: somebody restarts the machine while the gate is at work.

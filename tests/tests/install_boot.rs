@@ -4,8 +4,8 @@
 use ast_tests::columns;
 use ast_tests::image::Column;
 use ast_tests::scenario::{BOOT, Scenario, judged, status};
-use ast_tests::vm::{Disk, Offline, Vm};
 use ast_tests::vm::offline::{Damage, Mounted};
+use ast_tests::vm::{Disk, Offline, Vm};
 use std::time::Duration;
 
 /// One step of moving to another disk, emulated.
@@ -89,7 +89,7 @@ fn c1_the_distributions_grub_install_starts_by_our_rules(column: Column) {
     assert!(!vm.console().text_from(0).contains("grub.cfg: OK"), "ast's core image started it");
     vm.wait_shell(BOOT).unwrap();
     judged(&mut vm).unwrap();
-    // A trial: counted by that GRUB, proved, promoted. Not by a reset: an emulated kernel unpacks itself slowly over the last one's memory.
+    // A trial: counted by that GRUB, proved, promoted.
     vm.sh("ast doctor --fix; ast deploy 0").unwrap();
     vm.power_off(WORK).unwrap();
     let mut vm = Vm::start(config).unwrap();

@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let store = opened(global)?;
     let found = look(&store, keep)?;
     if global.dry_run || found.is_empty() {
-        let plan = found.plan(&store, usize::MAX)?.map_or_else(|| "nothing to do\n".to_owned(), |plan| plan.to_string());
+        let plan = found.plan(&store)?.map_or_else(|| "nothing to do\n".to_owned(), |plan| plan.to_string());
         return if global.json { global.print_json(&document(&found)) } else { print(&format!("{}{plan}", text(&found))) };
     }
     let going = found.going();
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if now != found {
         return Err(StoreError::Stale("the tree has changed").into());
     }
-    let Some(plan) = now.plan(&locked, usize::MAX)? else { return Ok(()) };
+    let Some(plan) = now.plan(&locked)? else { return Ok(()) };
     let done = locked.run(plan)?;
     if global.json {
         global.print_json(&document(&found))?

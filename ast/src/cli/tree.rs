@@ -70,7 +70,7 @@ pub(super) fn show(_: &ShowArgs, global: &Global) -> Result<(), CommandError> {
             let node = visit.node;
             json!({
                 "id": node.id, "set": node.set(), "parent": node.parent, "description": node.description, "created": node.created,
-                "pinned": node.pinned, "booted": marks.booted == Some(node.id), "default": marks.default == Some(node.id),
+                "pinned": node.pinned, "by_update": node.by_update, "booted": marks.booted == Some(node.id), "default": marks.default == Some(node.id),
                 "trial": marks.trial == Some(node.id), "fallback": marks.fallback == Some(node.id),
             })
         })

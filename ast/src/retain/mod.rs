@@ -78,12 +78,8 @@ impl Retention {
         held.map(|j| format!("snapshot {} {}", j.id, j.fate)).collect()
     }
 
-    /// The plan that does it, for the oldest `most` snapshots; `None` when there is nothing to be done.
-    pub fn plan(&self, store: &Store, most: usize) -> Result<Option<Plan>, StoreError> {
-        if self.is_empty() {
-            return Ok(None);
-        }
-        let going: Vec<_> = self.going().into_iter().take(most).collect();
-        store.plan_take_out(&going, &self.vars).map(Some)
+    /// The plan that does it; `None` when there is nothing to be done. To delete a snapshot takes some milliseconds, whatever its size.
+    pub fn plan(&self, store: &Store) -> Result<Option<Plan>, StoreError> {
+        if self.is_empty() { Ok(None) } else { store.plan_take_out(&self.going(), &self.vars).map(Some) }
     }
 }

@@ -22,10 +22,13 @@ fn with(main: Option<&str>, old: Option<&str>) -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn s3_every_format_ever_written_still_loads() {
-    for (name, snapshots) in [("tree-v1.json", 5), ("tree-v1-later-keys.json", 1), ("tree-newer-readable.json", 1)] {
+    let trees =
+        [("tree-v1.json", 5, 0), ("tree-v1-later-keys.json", 1, 0), ("tree-v1-by-update.json", 5, 1), ("tree-newer-readable.json", 1, 0)];
+    for (name, snapshots, by_update) in trees {
         let (_dir, path) = with(Some(name), None);
         let loaded = load::<Tree>(&path).expect(name);
         assert_eq!(loaded.body.nodes().count(), snapshots, "{name}");
+        assert_eq!(loaded.body.nodes().filter(|node| node.by_update).count(), by_update, "{name}");
         assert!(loaded.damage.is_none());
     }
     let machines = [

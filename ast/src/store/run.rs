@@ -118,6 +118,8 @@ impl Locked {
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         match commit {
+            // Written only when it says something new: the older copy is to be another one.
+            Commit::Tree { before, after } if before == after => Ok(()),
             Commit::Tree { after, .. } => {
                 document::save(&self.layout().document(layout::TREE), after)?;
                 self.store.tree = Some((**after).clone());

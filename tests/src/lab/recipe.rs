@@ -133,12 +133,15 @@ impl Recipes {
 fn merged(base: Recipe, variant: Recipe) -> Recipe {
     let mut remove = base.remove;
     remove.extend(variant.remove);
+    let mut links = base.links;
+    links.extend(variant.links);
     Recipe {
         variant: variant.variant,
         like: variant.like,
         version: variant.version.or(base.version),
         pkgrel: variant.pkgrel.or(base.pkgrel),
         remove,
+        links,
         after_first_line: variant.after_first_line,
         ..base
     }

@@ -39,7 +39,7 @@ pub enum State {
     V2Panic,
     /// The same and an unrelated package (extra-note 2).
     V2PanicPlus,
-    /// v2 with an init that hangs for ever and never pings the watchdog.
+    /// v2 with an init that is a whole program, hangs for ever and never feeds the watchdog.
     V2Hang,
     /// v2 with a unit that hangs before sysinit.target.
     V2HungUnit,

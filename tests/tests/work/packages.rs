@@ -75,7 +75,7 @@ fn r4_packages_are_installed_and_removed_and_compared() {
 }
 
 #[test]
-fn s12_an_upgrade_brings_kernel_modules_and_initramfs_together() {
+fn b8_s12_an_upgrade_brings_kernel_modules_and_initramfs_together() {
     let (bed, mirror) = (Bed::with_system(), Mirror::of(State::V1));
     let etc = bed.part(Part::Etc);
     btrfs::set_read_only(&etc, false).expect("opened");
