@@ -196,7 +196,7 @@ pub fn record(image: &Path) -> (WriteLog, Past) {
     // One commit that re-parents and deletes.
     let found = ast::retain::look(&locked, &ast::updates::Updates::default(), 1).expect("looked");
     assert_eq!(found.going(), [n(3)]);
-    let plan = found.plan(&locked, usize::MAX).expect("a plan").expect("something goes");
+    let plan = found.plan(&locked).expect("a plan").expect("something goes");
     step(&mut locked, plan);
     drop(locked);
     let log = recording.finish().expect("a faithful log");
