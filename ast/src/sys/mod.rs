@@ -5,7 +5,6 @@
 pub mod btrfs;
 pub mod device;
 pub mod file;
-#[cfg(feature = "host")]
 pub mod inside;
 pub mod lock;
 pub mod mount;
