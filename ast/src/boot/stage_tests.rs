@@ -109,6 +109,12 @@ fn b3_four_power_cuts_after_the_initramfs_cost_no_try() {
     }
 }
 
+#[test]
+fn b3_a_trial_that_is_always_cut_off_ends_too() {
+    let (starts, seen) = play(&[End::After; 40], true);
+    assert_eq!((starts, seen.last().map(|s| s.back)), (usize::from(ARMED_TRIES + MAX_BACK), Some(MAX_BACK)));
+}
+
 proptest! {
     /// Whatever happens, a trial ends: at most 3 + 5 starts where GRUB counts, and never is a 6th try given back.
     #[test]

@@ -63,6 +63,17 @@ fn awaiting() -> State {
     State::AwaitingReboot { update: candidate(), set: set(2), d: DeployId::new(2), arm: ArmId::new(1), since: Age(0) }
 }
 
+#[test]
+fn u9_an_arming_of_what_somebody_else_made_is_not_ours() {
+    let (d, arm) = (DeployId::new(2), ArmId::new(1));
+    let ours = State::Deploying { update: candidate(), set: set(2), d, arm };
+    for state in [ours, awaiting()] {
+        assert!(state.is_about(d, arm, Some(set(2))) && state.is_about(d, arm, None));
+        assert!(!state.is_about(d, arm, Some(set(3))), "the numbers went to another set: {state:?}");
+        assert!(!state.is_about(DeployId::new(3), arm, Some(set(2))) && !state.is_about(d, ArmId::new(2), Some(set(2))));
+    }
+}
+
 fn on_trial(healthy: Option<bool>) -> State {
     let (d, arm) = (DeployId::new(2), ArmId::new(1));
     State::OnTrial { update: Some(candidate()), set: Some(set(2)), d, arm, healthy }
