@@ -58,7 +58,12 @@ pub fn try_seed(project: &Path, tree: &Path, seed: &Seed) -> std::io::Result<Out
             return Err(std::io::Error::other("git worktree add failed"));
         }
     }
-    git(tree, &["checkout", "--quiet", "--force", "HEAD"])?;
+    // The project's HEAD of now, not of when the checkout was made.
+    let head = Command::new("git").arg("-C").arg(project).args(["rev-parse", "HEAD"]).output()?;
+    let head = String::from_utf8_lossy(&head.stdout).trim().to_owned();
+    if !git(tree, &["checkout", "--quiet", "--force", "--detach", &head])? {
+        return Err(std::io::Error::other(format!("git checkout {head} failed")));
+    }
     if !git(tree, &["apply", &seed.patch.to_string_lossy()])? {
         return Ok(Outcome::Stale);
     }
