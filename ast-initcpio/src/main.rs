@@ -16,6 +16,7 @@ mod options;
 mod probe;
 mod root;
 mod trial;
+mod var;
 mod voice;
 
 use std::process::ExitCode;

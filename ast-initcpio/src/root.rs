@@ -12,6 +12,7 @@ use ast::sys::{Result, file};
 use crate::etc;
 use crate::machine::Machine;
 use crate::probe::Parts;
+use crate::var;
 use crate::voice::Voice;
 
 /// Where pacman keeps packages: below /var, in a subvolume of its own.
@@ -31,6 +32,9 @@ pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Pat
         // With MNT_DETACH the whole tree goes.
         unmount_lazy(new_root)?;
         return Err(error);
+    }
+    if !volatile && let Err(error) = var::settle(parts, machine, voice) {
+        voice.error(&format!("{error}; /var stays as it is"));
     }
     shared(parts, machine, new_root, voice);
     Ok(volatile)

@@ -50,6 +50,12 @@ pub const LOCAL_BLOCK: &str = "bootblock";
 /// Below [`DOCUMENTS`]: what one start of a trial tells the next.
 pub const STAGE: &str = "stage";
 
+/// How the names of what changes places with /var begin.
+pub const VAR_SWAP: &str = "swap";
+/// In a /var that is kept, and in a copy of it until that has become /var: by this the two that change places are told apart, since the
+/// exchange is one rename and nothing can be written with it (a read-only subvolume cannot be moved to another directory).
+pub const VAR_MARK: &str = ".ast-kept";
+
 /// Directory of the documents, below the snapshots subvolume.
 pub const DOCUMENTS: &str = "ast";
 /// Below [`DOCUMENTS`]: the tree.
@@ -173,9 +179,30 @@ impl Layout {
         self.deployment(d).join("deployment.json")
     }
 
+    /// `vars`: what is kept of the shared /var (S9).
+    pub fn vars(&self) -> PathBuf {
+        self.snapshots.join("vars")
+    }
+
+    /// `vars/D`, which outlives `deploy/D`: a trial that failed may have changed /var.
+    pub fn var(&self, d: DeployId) -> PathBuf {
+        self.vars().join(d.to_string())
+    }
+
     /// The shared /var as it was when the trial of `d` was armed, read-only; given back only on request (S9).
-    pub fn deployment_var_before(&self, d: DeployId) -> PathBuf {
-        self.deployment(d).join("var.before")
+    pub fn var_before(&self, d: DeployId) -> PathBuf {
+        self.var(d).join("before")
+    }
+
+    /// A file that says that `d` was armed: without it, what is kept is left over from a deploy that never was.
+    pub fn var_armed(&self, d: DeployId) -> PathBuf {
+        self.var(d).join("armed")
+    }
+
+    /// Beside it, `swap` and whatever begins so: with a [`VAR_MARK`] in it, it is to be /var at the next start of `d` as the good one;
+    /// without, it is what was /var until then.
+    pub fn var_swap(&self, d: DeployId) -> PathBuf {
+        self.var(d).join(VAR_SWAP)
     }
 
     /// A file that exists once `d` has booted well: only such a deployment becomes a fallback (B2).

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use ast::boot::block::BootBlock;
-use ast::deploy::{self, Etc, How};
+use ast::deploy::{self, Etc, How, Var};
 use ast::grub::menu;
 use ast::id::SnapshotId;
 use ast::layout::Part;
@@ -55,6 +55,7 @@ fn plans(locked: &Locked, what: &str) -> Vec<Plan> {
         "no-trial" => vec![deploy::plan_deploy(locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan").0],
         "promote" => deploy::plan_promote(locked, &booted()).expect("allowed").into_iter().collect(),
         "retain" => ast::retain::look(locked, &Updates::default(), 0).expect("looked").plan(locked).expect("a plan").into_iter().collect(),
+        "with-var" => vec![deploy::plan_rollback_previous(locked, Var::OfThatTime).expect("a plan").0],
         "rollback" => vec![deploy::plan_rollback_snapshot(locked).expect("a plan").0],
         _ => Vec::new(),
     }
@@ -122,6 +123,12 @@ fn assert_clean(machine: &Machine1, when: &str) {
         for (id, link) in links {
             let set = tree.set_of(id).expect("a node");
             assert_eq!(std::fs::canonicalize(&link).expect("leads somewhere"), layout.set_part(set, part), "{when}");
+        }
+    }
+    // A /var that waits is one that the good one is to be given.
+    for d in volumes::vars(&layout).expect("vars") {
+        for swap in volumes::var_swaps(&layout, d).expect("swaps") {
+            assert_eq!(d, again.block().expect("a block").good, "{when}: {} waits for nobody", swap.display());
         }
     }
 }
@@ -220,7 +227,8 @@ fn leave_updates(machine: &Machine1) {
         }
         below = new;
     }
-    let kept = locked.layout().deployment_var_before(d(1));
+    let kept = locked.layout().var_before(d(1));
+    file::make_dirs(&locked.layout().var(d(1))).expect("dir");
     if !kept.exists() {
         btrfs::snapshot(&machine.root.join("var"), &kept, btrfs::Access::ReadOnly).expect("kept");
     }
@@ -264,6 +272,16 @@ fn s2_promote_is_old_or_new() {
 #[test]
 fn s2_rollback_leaves_at_most_a_snapshot_more() {
     kill_everywhere("rollback", |machine| machine.booted("d=1\nwhy=chosen\narm=0\nleft=0\nenv=ok\n"));
+}
+
+#[test]
+fn s9_giving_var_back_is_part_of_the_rollback_or_nothing_is_left_of_it() {
+    kill_everywhere("with-var", |machine| {
+        boot_the_trial(machine);
+        drop(machine.child("child", "promote", None));
+        let good = machine.store().block().expect("a block").good;
+        machine.booted(&format!("d={good}\nwhy=good\narm=0\nleft=0\nenv=ok\n"));
+    });
 }
 
 #[test]

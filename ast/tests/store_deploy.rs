@@ -6,7 +6,7 @@ mod common;
 
 use ast::boot::block::{Mode, Trial};
 use ast::boot::booted::Booted;
-use ast::deploy::{self, Etc, How, Next};
+use ast::deploy::{self, Etc, How, Next, Var};
 use ast::grub::install::baked_in;
 use ast::id::{ArmId, DeployId};
 use ast::layout::Part;
@@ -57,7 +57,7 @@ fn a_trial_is_armed_and_promoted() {
         assert!(ast::volumes::is_whole_deployment(&layout, two));
         assert!(!btrfs::is_read_only(&layout.deployment_part(two, Part::Etc)).expect("flags"), "/etc is writable");
         assert!(btrfs::is_read_only(&layout.deployment_etc_base(two)).expect("flags"), "its base is not");
-        assert!(btrfs::is_read_only(&layout.deployment_var_before(two)).expect("flags"), "s9: /var is kept");
+        assert!(btrfs::is_read_only(&layout.var_before(two)).expect("flags"), "s9: /var is kept");
         assert_eq!(deploy::status(&locked).next, Next::Trial { deployment: d(2), left: 3, else_boots: d(1) });
         drop(locked);
 
@@ -192,7 +192,7 @@ fn a_rollback_keeps_what_is_booted() {
     };
     let (plan, saved) = deploy::plan_rollback_snapshot(&locked).expect("a plan");
     run(&mut locked, plan);
-    let (plan, three) = deploy::plan_rollback_deploy(&locked, saved).expect("a plan");
+    let (plan, three) = deploy::plan_rollback_deploy(&locked, saved, Var::AsItIs).expect("a plan");
     run(&mut locked, plan);
     let state = locked.block().expect("block");
     assert_eq!((state.good, state.prev, state.trial), (three, Some(d(1)), None));
@@ -210,9 +210,131 @@ fn a_rollback_keeps_what_is_booted() {
         drop(locked);
         machine.lock()
     };
-    let (plan, back) = deploy::plan_rollback_previous(&locked).expect("a plan");
+    let (plan, back) = deploy::plan_rollback_previous(&locked, Var::AsItIs).expect("a plan");
     assert_eq!(back, d(1));
     run(&mut locked, plan);
     let state = locked.block().expect("block");
     assert_eq!((state.good, state.prev), (d(1), Some(three)));
+}
+
+/// What is below `vars`, and whether it is sealed.
+fn vars(machine: &Machine1) -> Vec<String> {
+    let layout = machine.layout();
+    let mut all = Vec::new();
+    for d in ast::volumes::vars(&layout).expect("vars") {
+        for name in ast::sys::file::names(&layout.var(d)).expect("names") {
+            let path = layout.var(d).join(&name);
+            let sealed = path.is_dir() && btrfs::is_read_only(&path).expect("flags");
+            all.push(format!("{d}/{}{}", name.to_string_lossy(), if sealed { " ro" } else { "" }));
+        }
+    }
+    all
+}
+
+#[test]
+fn s9_what_was_kept_when_a_trial_was_armed_outlives_its_failure_until_something_newer_is_promoted() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let log = machine.root.join("var/log");
+    let one = new(&mut locked, "one");
+    for turn in 1..=3u32 {
+        write(&log, &format!("before trial {turn}"));
+        let two = deploy(&mut locked, one, How::Trial);
+        assert_eq!(deploy::status(&locked).kept_vars.last(), Some(&two));
+        write(&log, &format!("changed by trial {turn}"));
+        let arm = locked.block().expect("block").arm;
+        let plan = deploy::plan_fail_trial(&locked, two, arm, "test").expect("judged").expect("on trial");
+        run(&mut locked, plan);
+        // Twice, so that no menu names it any more.
+        drop(locked);
+        let again = machine.lock();
+        drop(again);
+        locked = machine.lock();
+        assert_eq!(text(&machine.layout().var_before(two).join("log")), format!("before trial {turn}"));
+    }
+    // A year of failing updates leaves one.
+    let (plan, _) = locked.plan_new("the menus name something else").expect("a plan");
+    run(&mut locked, plan);
+    assert_eq!(vars(&machine), ["4/armed", "4/before ro"]);
+    assert_eq!(deploy::status(&locked).kept_vars, [d(4)]);
+
+    // What was never committed is no trial that failed.
+    let layout = machine.layout();
+    ast::sys::file::make_dirs(&layout.var(d(9))).expect("dir");
+    btrfs::snapshot(&machine.root.join("var"), &layout.var_before(d(9)), btrfs::Access::ReadOnly).expect("kept");
+    drop(locked);
+    let mut locked = machine.lock();
+    assert_eq!(vars(&machine), ["4/armed", "4/before ro"], "{:?}", locked.repaired());
+
+    let five = deploy(&mut locked, one, How::Trial);
+    let arm = locked.block().expect("block").arm;
+    let record = booted(&machine, five, "trial", arm.get());
+    drop(locked);
+    let mut locked = machine.lock();
+    let retained = |locked: &Locked| ast::retain::look(locked, &ast::updates::Updates::default(), 9).expect("looked").vars;
+    assert!(retained(&locked).is_empty(), "never in a trial");
+    let plan = deploy::plan_promote(&locked, &record).expect("allowed").expect("needed");
+    run(&mut locked, plan);
+    assert_eq!(retained(&locked), [d(4), five]);
+    let plan =
+        ast::retain::look(&locked, &ast::updates::Updates::default(), 9).expect("looked").plan(&locked).expect("a plan").expect("needed");
+    run(&mut locked, plan);
+    assert!(ast::volumes::vars(&layout).expect("vars").iter().all(|d| !layout.var_before(*d).exists()), "{:?}", vars(&machine));
+}
+
+#[test]
+fn s9_var_is_given_back_only_on_request_and_by_the_next_start() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let log = machine.root.join("var/log");
+    write(&log, "old");
+    let one = new(&mut locked, "one");
+    let two = deploy(&mut locked, one, How::Trial);
+    let record = booted(&machine, two, "trial", 1);
+    drop(locked);
+    let mut locked = machine.lock();
+    let plan = deploy::plan_promote(&locked, &record).expect("allowed").expect("needed");
+    run(&mut locked, plan);
+    write(&log, "new");
+    booted(&machine, two, "good", 1);
+    drop(locked);
+    let mut locked = machine.lock();
+
+    // Not asked for: nothing of it.
+    let (plan, _) = deploy::plan_rollback_previous(&locked, Var::AsItIs).expect("a plan");
+    assert!(plan.prepare.is_empty(), "{plan}");
+    // What is not kept is refused, and what is kept is named.
+    let refused = deploy::plan_rollback_previous(&locked, Var::Before(d(7))).expect_err("not kept");
+    assert!(refused.is_refusal() && refused.to_string().ends_with("kept is that before deployment 2"), "{refused}");
+    // A subvolume of its own with something in it is in no snapshot of /var; an empty one is nothing to lose.
+    let nested = machine.root.join("var/machines");
+    btrfs::create_subvolume(&nested).expect("nested");
+    assert!(deploy::plan_rollback_previous(&locked, Var::OfThatTime).is_ok());
+    write(&nested.join("image"), "x");
+    assert!(matches!(deploy::plan_rollback_previous(&locked, Var::OfThatTime), Err(StoreError::VarHolds(_))));
+    std::fs::remove_file(nested.join("image")).expect("removed");
+
+    // Prepared and never committed, it is garbage.
+    let (plan, _) = deploy::plan_rollback_previous(&locked, Var::OfThatTime).expect("a plan");
+    let layout = machine.layout();
+    ast::sys::file::make_dirs(&layout.var(d(1))).expect("dir");
+    btrfs::snapshot(&layout.var_before(two), &layout.var_swap(d(1)), btrfs::Access::Writable).expect("made");
+    drop(locked);
+    locked = machine.lock();
+    assert_eq!(vars(&machine), ["2/armed", "2/before ro"], "{:?}", locked.repaired());
+
+    run(&mut locked, plan);
+    assert_eq!(vars(&machine), ["1/swap", "2/armed", "2/before ro"]);
+    assert_eq!(text(&log), "new", "nothing changes while the system runs");
+    assert_eq!(text(&layout.var_swap(d(1)).join("log")), "old");
+    // A second thought: what else is deployed now does not come with it.
+    let (plan, _) = deploy::plan_deploy(&locked, n(0), How::NoTrial, Etc::OfSnapshot).expect("a plan");
+    run(&mut locked, plan);
+    assert!(!layout.var_swap(d(1)).exists(), "{:?}", vars(&machine));
 }

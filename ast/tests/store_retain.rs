@@ -130,7 +130,8 @@ fn u8_nothing_is_deleted_in_a_trial_or_while_a_document_cannot_be_read() {
     }
     let machine = Machine1::new(Block::Local);
     let mut locked = chain(&machine, 4);
-    let kept = locked.layout().deployment_var_before(d(1));
+    let kept = locked.layout().var_before(d(1));
+    ast::sys::file::make_dirs(&locked.layout().var(d(1))).expect("dir");
     btrfs::snapshot(&machine.root.join("var"), &kept, btrfs::Access::ReadOnly).expect("kept");
     for how in [How::Trial, How::Once] {
         let (plan, d) = deploy::plan_deploy(&locked, n(4), how, Etc::OfSnapshot).expect("a plan");

@@ -129,16 +129,18 @@ fn scenario_09(column: Column) {
 
 columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw, efi206; full: bios206_gap, efi214);
 
-/// Scenario 10, from the disliked one: `ast rollback --previous`.
+/// Scenario 10, from the disliked one: `ast rollback --previous`, with the /var of that time (S9).
 fn scenario_10_previous(column: Column) {
     let scenario = on("scenario_10", column, &promoted(&cache_dir(), column, State::V2).unwrap());
     let mut vm = scenario.boot().unwrap();
     assert_eq!((booted(&mut vm).unwrap(), vm.sh("pacman -Q hello").unwrap().as_str()), (2, "hello 2-1\n"));
     judged(&mut vm).unwrap();
-    vm.sh("ast rollback --previous && sync").unwrap();
+    vm.sh("echo migrated > /var/lib/era && ast rollback --previous --with-var && cat /var/lib/era && sync").unwrap();
     vm.reboot(Duration::from_secs(90)).unwrap();
     vm.wait_shell(BOOT).unwrap();
     assert_eq!((booted(&mut vm).unwrap(), vm.sh("pacman -Q hello").unwrap().as_str()), (1, "hello 1-1\n"));
+    let era = vm.sh("ls /var/lib/era /var/.ast-kept 2>&1 | grep -c 'No such file'; cat /.snapshots/vars/1/swap/lib/era").unwrap();
+    assert_eq!(era, "2\nmigrated\n", "/var is as it was, and what it was until then is kept");
     let now = status(&mut vm).unwrap();
     assert_eq!(now["default"]["deployment"], 1, "{now:#}");
 }

@@ -89,6 +89,32 @@ fn b11_a_full_disk_boots_any_snapshot() {
     assert_eq!(disk.start("ast.d=6 ast.why=good", "cat $R/etc/machine-id").seen, "id-d6\n");
 }
 
+#[test]
+fn s9_var_is_exchanged_once_when_the_deployment_that_it_waits_for_starts_as_the_good_one() {
+    let disk = Disk::new();
+    disk.change(|top| {
+        sh(&format!(
+            "cd {}; for d in 5 6; do mkdir -p @.snapshots/vars/$d; btrfs -q subvolume snapshot @var kept; echo before $d > kept/log; touch kept/.ast-kept; mv kept @.snapshots/vars/$d/swap; done > /dev/null; echo now > @var/log",
+            top.display()
+        ));
+    });
+    let log = "cat $R/var/log; echo more >> $R/var/log; cat $R/.snapshots/vars/*/swap/log";
+    // Not for another one, nor for one that is not the good one, nor where nothing may be written.
+    assert_eq!(disk.start("ast.d=7 ast.why=chosen", log).seen, "now\nbefore 5\nbefore 6\n");
+    assert_eq!(disk.start("ast.d=5 ast.why=load", "cat $R/var/log").seen, "now\nmore\n");
+    assert_eq!(disk.start("ast.d=6 ast.volatile", "cat $R/var/log").seen, "now\nmore\n");
+    let started = disk.start("ast.d=6 ast.why=good", log);
+    assert_eq!(started.seen, "before 6\nbefore 5\nnow\nmore\n", "{started:?}");
+    assert!(started.said.contains("/var is given back as it was"), "{started:?}");
+    // Once: what was /var until then does not come back by itself.
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/var/log");
+    assert_eq!((started.seen.as_str(), started.said.lines().count()), ("before 6\nmore\n", 1), "{started:?}");
+    // Cut between the exchange and the rest: the mark goes before anything else, so that nothing changes places twice.
+    disk.change(|top| sh(&format!("touch {}/@var/.ast-kept", top.display())));
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/var/log; ls -A $R/var");
+    assert_eq!(started.seen, "before 6\nmore\ncache\nlog\n", "{started:?}");
+}
+
 /// A way to break deployment 6, and what the reason says of it.
 const DAMAGES: [(&str, &str); 9] = [
     ("btrfs -q property set root ro false; btrfs -q subvolume delete root > /dev/null", "not there"),
@@ -234,7 +260,9 @@ fn b3_evidence_keeps_the_try() {
 fn b4_one_start_counts_once_however_often_the_program_runs() {
     let disk = Disk::new();
     let program = fixture::program().display();
-    let again = format!("umount -R $R; {program} mount $R --cmdline cmdline --kmsg /dev/null --watchdog /nowhere --pstore /nowhere --no-restart; cat $R/etc/name; grep left /run/ast/booted");
+    let again = format!(
+        "umount -R $R; {program} mount $R --cmdline cmdline --kmsg /dev/null --watchdog /nowhere --pstore /nowhere --no-restart; cat $R/etc/name; grep left /run/ast/booted"
+    );
     // By GRUB, which gave a try back at the start before.
     armed(&disk, 3);
     start_trial(&disk, "", "true").expect("first");

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::change;
 use super::context::Global;
 use super::error::CommandError;
-use crate::deploy::{plan_fail_trial, plan_promote, plan_report_well, plan_rollback_previous};
+use crate::deploy::{Var, plan_fail_trial, plan_promote, plan_report_well, plan_rollback_previous};
 use crate::store::StoreError;
 
 /// A verdict has no words of its own.
@@ -31,7 +31,7 @@ pub(super) fn bad(_: &Args, global: &Global) -> Result<(), CommandError> {
                 plan.map(|plan| (plan, format!("deployment {d} is not tried again: reboot to go back\n"), json!({ "deployment": d })))
             );
         }
-        let (plan, d) = plan_rollback_previous(store)?;
+        let (plan, d) = plan_rollback_previous(store, Var::AsItIs)?;
         Ok(Some((
             plan,
             format!("deployment {d}, which ran well before, is the default from the next boot on\n"),

@@ -8,6 +8,7 @@ use super::change::opened;
 use super::context::{Global, print};
 use super::error::CommandError;
 use crate::deploy::{Status, status};
+use crate::id::DeployId;
 use crate::store::Store;
 use crate::updates::{self, Summary};
 
@@ -75,6 +76,9 @@ fn text(status: &Status, updates: Option<&Summary>) -> String {
     if status.counting == Some(false) {
         line("counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
     }
+    if let Some(list) = kept(&status.kept_vars) {
+        line("kept /var", list);
+    }
     for text in updates.map(update_lines).unwrap_or_default() {
         line("updates", text);
     }
@@ -82,6 +86,12 @@ fn text(status: &Status, updates: Option<&Summary>) -> String {
         line("problem", problem.clone());
     }
     out
+}
+
+/// Which `/var` can be given back.
+fn kept(vars: &[DeployId]) -> Option<String> {
+    let of: Vec<String> = vars.iter().map(ToString::to_string).collect();
+    (!of.is_empty()).then(|| format!("as it was before deployment {} (`ast rollback --with-var`)", of.join(", ")))
 }
 
 /// What a person wants to know of the updates here: whether one failed, how the last cycle ended, what is blocked.

@@ -5,18 +5,20 @@
 //!                       └── not well ──► the good one boots ──► fail_trial: nothing on trial
 //! ```
 
+mod give;
 mod good;
 pub mod record;
 mod rollback;
 mod status;
 
+pub use give::Var;
 pub use good::{plan_fail_trial, plan_promote, plan_report_well};
-pub use rollback::{plan_rollback_deploy, plan_rollback_previous, plan_rollback_snapshot};
+pub use rollback::{plan_rollback_deploy, plan_rollback_previous, plan_rollback_snapshot, plan_rollback_to, plan_rollback_var};
 pub use status::{DeploymentStatus, Next, Status, status};
 
 use crate::boot::block::{ARMED_TRIES, BootBlock, Mode, Trial};
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
-use crate::layout::Part;
+use crate::layout::{Part, VAR_MARK};
 use crate::plan::{Commit, Plan, Step};
 use crate::store::machine::Numbers;
 use crate::store::{Store, StoreError, document, now};
@@ -89,8 +91,10 @@ impl Made {
     fn plan(&self, store: &Store, what: String, etc: Etc, keep_var: bool, before: BootBlock, after: BootBlock) -> Result<Plan, StoreError> {
         let mut prepare = self.steps(store, etc, &what)?;
         if let Some(var) = shared_var(store).filter(|_| keep_var) {
-            let to = store.layout().deployment_var_before(self.d);
-            prepare.push(Step::Snapshot { from: var, to, access: Access::ReadOnly });
+            let to = store.layout().var_before(self.d);
+            prepare.push(Step::MakeDir(store.layout().var(self.d)));
+            let mark = Step::Write { path: to.join(VAR_MARK), bytes: format!("kept when deployment {} was armed\n", self.d).into_bytes() };
+            prepare.extend([Step::Snapshot { from: var, to: to.clone(), access: Access::Writable }, mark, Step::Seal(to)]);
         }
         // On disk where GRUB reads before it is judged, judged before it is named (S4, S12).
         prepare.extend([Step::Sync, Step::Verify(self.d)]);

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::give::{self, Era, Var};
 use super::record;
-use super::{Etc, Made, follow_up, made_good};
+use super::{Etc, How, Made, follow_up, made_good, plan_deploy};
 use crate::boot::block::BootBlock;
 use crate::id::{DeployId, SetId, SnapshotId};
 use crate::layout::Part;
-use crate::plan::{Commit, Plan};
+use crate::plan::{Commit, Plan, Step};
 use crate::store::{Store, StoreError};
 use crate::tree::Tree;
 use crate::volumes;
@@ -38,19 +39,32 @@ pub fn plan_rollback_snapshot(store: &Store) -> Result<(Plan, SnapshotId), Store
     }
 }
 
+/// What has `var` wait for the deployment that the second plan of `rollback` makes.
+///
+/// Refuses: when it is not kept.
+pub fn plan_rollback_var(store: &Store, var: Var) -> Result<Vec<Step>, StoreError> {
+    let good = store.block()?.good;
+    // As what runs now knew it.
+    let era = store.booted().and_then(|b| b.d).map(|d| Era { after: d, until: (good > d).then_some(good) });
+    give::steps(store, var, era, DeployId::new(store.numbers()?.next_deployment))
+}
+
 /// Second plan of `rollback`: the snapshot made by the first is the default at once, with what runs now before it.
-pub fn plan_rollback_deploy(store: &Store, saved: SnapshotId) -> Result<(Plan, DeployId), StoreError> {
+pub fn plan_rollback_deploy(store: &Store, saved: SnapshotId, var: Var) -> Result<(Plan, DeployId), StoreError> {
     let before = store.block()?;
     let made = Made::new(store, saved)?;
     let after = made_good(store, &before, made.d, store.booted().and_then(|b| b.d));
     let what = format!("roll back to what is booted, as deployment {}", made.d);
-    Ok((made.plan(store, what, Etc::OfSnapshot, false, before, after)?, made.d))
+    let given = plan_rollback_var(store, var)?;
+    let mut plan = made.plan(store, what, Etc::OfSnapshot, false, before, after)?;
+    give::before_the_sync(&mut plan, given);
+    Ok((plan, made.d))
 }
 
 /// `rollback --previous`: from a system one dislikes, the one that ran well before it is the default.
 ///
-/// Refuses: when none is known, or it is not whole.
-pub fn plan_rollback_previous(store: &Store) -> Result<(Plan, DeployId), StoreError> {
+/// Refuses: when none is known, or it is not whole; when the `/var` of its time is asked for and is not kept.
+pub fn plan_rollback_previous(store: &Store, var: Var) -> Result<(Plan, DeployId), StoreError> {
     let before = store.block()?;
     let booted = store.booted().and_then(|b| b.d);
     let on_trial = before.trial.map(|t| t.deployment);
@@ -64,9 +78,20 @@ pub fn plan_rollback_previous(store: &Store) -> Result<(Plan, DeployId), StoreEr
     if !volumes::is_whole_deployment(store.layout(), back) {
         return Err(StoreError::NoDeployment(back));
     }
+    let left = if after.good == before.good { on_trial } else { Some(before.good) };
+    let given = give::steps(store, var, Some(Era { after: back, until: left }), back)?;
     let what = format!("roll back to deployment {back}");
     let follow_up = follow_up(&what);
-    Ok((Plan { what, prepare: Vec::new(), commit: Commit::Boot { before, after }, after: follow_up }, back))
+    let mut plan = Plan { what, prepare: Vec::new(), commit: Commit::Boot { before, after }, after: follow_up };
+    give::before_the_sync(&mut plan, given);
+    Ok((plan, back))
+}
+
+/// `rollback N`: snapshot `n` is the default at once, whatever is known of it.
+pub fn plan_rollback_to(store: &Store, n: SnapshotId, var: Var) -> Result<(Plan, DeployId), StoreError> {
+    let (mut plan, d) = plan_deploy(store, n, How::NoTrial, Etc::OfSnapshot)?;
+    give::before_the_sync(&mut plan, give::steps(store, var, None, d)?);
+    Ok((plan, d))
 }
 
 /// What packages of `set` put into `/var`: from that set, or the nearest that is still there.

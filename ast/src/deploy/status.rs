@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::boot::block::{BootBlock, MAX_STARTS, Mode};
 use crate::id::{ArmId, DeployId, SetId};
-use crate::store::Store;
+use crate::store::{Store, vars};
 
 /// A deployment and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -139,6 +139,8 @@ pub struct Status {
     pub counting: Option<bool>,
     /// What the next start does.
     pub next: Next,
+    /// Deployments for which `/var` was kept as it was when they were armed: `rollback --with-var` gives it back.
+    pub kept_vars: Vec<DeployId>,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
 }
@@ -172,6 +174,7 @@ pub fn status(store: &Store) -> Status {
         starts: block.as_ref().map_or(0, |b| b.starts),
         counting: booted.and_then(|b| b.env),
         next: block.as_ref().map_or(Next::Baked, Next::of),
+        kept_vars: vars::kept(store).unwrap_or_default(),
         problems,
     }
 }

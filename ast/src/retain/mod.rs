@@ -26,7 +26,7 @@ use crate::volumes::{self, Mounts, VolumeError};
 pub struct Retention {
     /// Every snapshot.
     pub snapshots: Vec<Judged>,
-    /// Deployments whose kept `/var` goes: they booted well since, so that nobody needs the one before (S9).
+    /// Deployments whose kept `/var` goes: they, or newer ones, booted well since, so that nobody needs the one before (S9).
     pub vars: Vec<DeployId>,
 }
 
@@ -53,11 +53,14 @@ pub fn look(store: &Store, updates: &Updates, keep: u32) -> Result<Retention, St
         unused: updates.leftovers.iter().map(|prepared| prepared.snapshot).collect(),
         keep,
     };
+    let good = store.block()?.good;
+    let well = |d: DeployId| layout.deployment_well(d).exists();
+    // Promoted itself, or past: what is newer was promoted. What the good one was given back stays until then.
     let over = |d: &DeployId| {
-        let var = layout.deployment_var_before(*d);
-        layout.deployment_well(*d).exists() && var.exists() && !held(volumes::is_mounted(&var, &mounts))
+        let past = good > *d && well(good);
+        (past || well(*d) && layout.var_before(*d).exists()) && !held(volumes::is_mounted(&layout.var(*d), &mounts))
     };
-    let vars = if trial { Vec::new() } else { volumes::deployments(layout)?.into_iter().filter(over).collect() };
+    let vars = if trial { Vec::new() } else { volumes::vars(layout)?.into_iter().filter(over).collect() };
     Ok(Retention { snapshots: judge(&situation), vars })
 }
 

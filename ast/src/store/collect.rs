@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::open::{Locked, Store};
-use super::{StoreError, stop};
+use super::{StoreError, stop, vars};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Copies;
 use crate::id::{DeployId, SetId};
@@ -85,8 +85,12 @@ pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
     }
     let store = &locked.store;
     let layout = store.layout();
-    let named = named(store, &store.copies()?)?;
-    let mut garbage = Vec::new();
+    let copies = store.copies()?;
+    let named = named(store, &copies)?;
+    if let Some((_, block)) = copies.current() {
+        vars::mark_armed(layout, block)?;
+    }
+    let mut garbage = vars::garbage(layout, &copies, |d| named.deployments.contains(&d))?;
     for token in volumes::work_copies(layout)? {
         // A name of another form is nobody's we know: `doctor` explains it.
         if token.parse::<Token>().is_ok_and(|owner| !owner.is_alive()) {
@@ -117,10 +121,13 @@ pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
 /// The `/var` that was kept when `d` was armed is gone, unless somebody has it mounted.
 pub(super) fn forget_var(locked: &Locked, d: DeployId) -> Result<(), StoreError> {
     let layout = locked.store.layout();
-    match volumes::remove(&layout.deployment_var_before(d), &Mounts::of_filesystem(layout.snapshots())?) {
-        Err(VolumeError::Mounted(path)) => tracing::info!("{} is mounted and stays for now", path.display()),
-        Err(source) => return Err(StoreError::Stuck { what: format!("the /var before deployment {d}"), source }),
-        Ok(()) => {}
+    let mounts = Mounts::of_filesystem(layout.snapshots())?;
+    for path in vars::forgettable(layout, d, locked.boot_block()?.good)? {
+        match volumes::remove(&path, &mounts) {
+            Err(VolumeError::Mounted(path)) => tracing::info!("{} is mounted and stays for now", path.display()),
+            Err(source) => return Err(StoreError::Stuck { what: format!("the /var before deployment {d}"), source }),
+            Ok(()) => {}
+        }
     }
     Ok(())
 }

@@ -136,6 +136,12 @@ pub enum StoreError {
     /// What is booted is no deployment, or it is not known what is.
     #[error("{0}")]
     NotBooted(&'static str),
+    /// The `/var` of that time is not kept, or not any more.
+    #[error("no /var is kept that fits{}", kept_for(.0))]
+    NoKeptVar(Vec<DeployId>),
+    /// Giving `/var` back would leave behind what is in a subvolume of its own.
+    #[error("{} is a subvolume of its own, which no kept /var holds", .0.display())]
+    VarHolds(PathBuf),
     /// There is nothing to go back to.
     #[error("no other deployment is known to have booted well")]
     NoFallback,
@@ -148,6 +154,7 @@ impl StoreError {
             Self::Tree(error) => matches!(error, TreeError::Unknown(_) | TreeError::Base(_)),
             Self::Volume(error) => matches!(error, VolumeError::Mounted(_)),
             Self::Needed { .. } | Self::Moved { .. } | Self::Superseded { .. } | Self::NotBooted(_) | Self::NoFallback => true,
+            Self::NoKeptVar(_) | Self::VarHolds(_) => true,
             _ => false,
         }
     }
@@ -161,4 +168,10 @@ impl StoreError {
     pub fn needs_newer(&self) -> bool {
         matches!(self, Self::Document(DocumentError::NewerToRead { .. } | DocumentError::NewerToWrite { .. }))
     }
+}
+
+/// Which ones there are, for the end of a sentence.
+fn kept_for(kept: &[DeployId]) -> String {
+    let list: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    if list.is_empty() { String::new() } else { format!("; kept is that before deployment {}", list.join(", ")) }
 }

@@ -17,6 +17,7 @@ mod open;
 mod repair;
 mod run;
 mod stop;
+pub mod vars;
 mod verbs;
 
 pub use error::{Need, RoomError, StoreError};

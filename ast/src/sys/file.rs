@@ -131,6 +131,14 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs_rename(from, to)
 }
 
+/// `a` and `b` are each what the other was; the caller commits the filesystem.
+///
+/// If interrupted: both are as they were, or both are exchanged.
+pub fn exchange(a: &Path, b: &Path) -> Result<()> {
+    let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, a, nix::fcntl::AT_FDCWD, b, flags).map_err(std::io::Error::from).at("exchange", a)
+}
+
 /// Names in `dir`, sorted. Empty when there is no such directory.
 pub fn names(dir: &Path) -> Result<Vec<OsString>> {
     let entries = match fs::read_dir(dir) {

@@ -12,7 +12,7 @@ pub use remove::{is_mounted, remove};
 use std::path::PathBuf;
 
 use crate::id::{DeployId, SetId, SnapshotId};
-use crate::layout::{Layout, Part};
+use crate::layout::{Layout, Part, VAR_SWAP};
 use crate::sys::{SysError, btrfs, file};
 
 /// Why a directory of subvolumes could not be made or deleted.
@@ -37,6 +37,37 @@ pub fn sets(layout: &Layout) -> Result<Vec<SetId>, VolumeError> {
 /// Deployments on disk, whole or not, in the order of their numbers.
 pub fn deployments(layout: &Layout) -> Result<Vec<DeployId>, VolumeError> {
     named(layout.deployments())
+}
+
+/// Deployments for which something of the shared /var is kept, in the order of their numbers.
+pub fn vars(layout: &Layout) -> Result<Vec<DeployId>, VolumeError> {
+    named(layout.vars())
+}
+
+/// What changes places with /var when `d` starts as the good one, or has done so.
+pub fn var_swaps(layout: &Layout, d: DeployId) -> Result<Vec<PathBuf>, VolumeError> {
+    let mut swaps: Vec<PathBuf> = file::names(&layout.var(d))?
+        .into_iter()
+        .filter(|name| name.to_string_lossy().starts_with(VAR_SWAP))
+        .map(|name| layout.var(d).join(name))
+        .filter(|path| btrfs::is_subvolume(path))
+        .collect();
+    swaps.sort();
+    Ok(swaps)
+}
+
+/// Subvolumes nested in `path` at any depth that hold anything: a snapshot of it does not.
+pub fn filled_subvolumes(path: &std::path::Path) -> Result<Vec<PathBuf>, VolumeError> {
+    let mut filled = Vec::new();
+    for nested in btrfs::nested_subvolumes(path)? {
+        let inner = filled_subvolumes(&nested)?;
+        if inner.is_empty() && !file::names(&nested)?.is_empty() {
+            filled.push(nested);
+        } else {
+            filled.extend(inner);
+        }
+    }
+    Ok(filled)
 }
 
 /// Names of the working copies on disk, dead ones included.

@@ -107,7 +107,7 @@ fn u8_years_of_updates_leave_what_the_policy_keeps() {
     for year in 1..=9u32 {
         let (new, d) = promoted(&bed);
         assert_eq!(new.get(), year);
-        assert!(bed.layout().deployment_var_before(d).exists(), "kept until promotion and retention (S9)");
+        assert!(bed.layout().var_before(d).exists(), "kept until promotion and retention (S9)");
         let text = bed.cycle();
         assert!(text.contains("up to date"), "{text}");
         // The default, the fallback, three more, the base; the oldest one that is left hangs below the base.
@@ -117,7 +117,7 @@ fn u8_years_of_updates_leave_what_the_policy_keeps() {
         assert_eq!(tree(&bed), expected, "{text}");
         assert_no_garbage(&bed);
         assert_eq!(volumes::deployments(&bed.layout()).expect("deployments").len(), 2);
-        assert!(!bed.layout().deployment_var_before(d).exists());
+        assert!(!bed.layout().var_before(d).exists());
         assert_eq!((bed.updates().state, bed.updates().undeleted), (UpdateState::Idle, vec![]));
         usage.push(used(&bed));
     }
