@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ast::boot::booted::Booted;
-use ast::etc::{self, Report};
+use ast::etc::{self, Edited, Goal, Report};
 use ast::id::DeployId;
 use ast::layout::{Layout, Part};
 use ast::store::Store;
@@ -38,6 +38,7 @@ fn in_scratch(layout: &Layout, from: DeployId, d: DeployId, dir: &Path) -> Resul
     let (before, anew) = (dir.join("before"), dir.join("anew"));
     btrfs::snapshot(&here, &before, Access::ReadOnly)?;
     btrfs::snapshot(&layout.deployment_etc_base(d), &anew, Access::Writable)?;
-    etc::merge(&layout.deployment_etc_base(from), &layout.deployment_part(from, Part::Etc), &anew)?;
-    Ok(etc::merge(&before, &anew, &here)?)
+    etc::merge(&Edited::of(layout, from), &anew, Goal::Deployment)?;
+    // Against what the deploy had made of it, all that differs now is news.
+    Ok(etc::merge(&Edited { base: before, saved: None, mine: anew }, &here, Goal::Deployment)?)
 }

@@ -174,6 +174,11 @@ impl Layout {
         self.deployment(d).join("etc.base")
     }
 
+    /// `/etc` as it was when it was last saved into the deployment's snapshot, if it ever was.
+    pub fn deployment_etc_saved(&self, d: DeployId) -> PathBuf {
+        self.deployment(d).join("etc.saved")
+    }
+
     /// What deployment `d` was made from: a small document written once.
     pub fn deployment_record(&self, d: DeployId) -> PathBuf {
         self.deployment(d).join("deployment.json")

@@ -32,8 +32,10 @@ fn child() {
         let done = locked.run(plan).expect("committed");
         assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);
     }
-    if what == "seal" {
-        seal(&mut locked);
+    match what.as_str() {
+        "seal" => seal(&mut locked, false),
+        "save-etc" => seal(&mut locked, true),
+        _ => {}
     }
 }
 
@@ -61,8 +63,8 @@ fn plans(locked: &Locked, what: &str) -> Vec<Plan> {
     }
 }
 
-/// Snapshot 1 in its next generation: a copy of it in `work`, changed and sealed.
-fn seal(locked: &mut Locked) {
+/// Snapshot 1 in its next generation: a copy of it in `work`, changed and sealed; with the /etc of deployment 1 in it, if wanted.
+fn seal(locked: &mut Locked, etc: bool) {
     let from = locked.set_of(n(1)).expect("whole");
     let dir = locked.layout().work_copy(&format!("{}-1-00000000-0", std::process::id()));
     file::make_dirs(&dir).expect("dir");
@@ -70,7 +72,13 @@ fn seal(locked: &mut Locked) {
         btrfs::snapshot(&locked.layout().set_part(from, part), &dir.join(part.name()), btrfs::Access::Writable).expect("copied");
     }
     write(&dir.join("root/word"), &format!("after {from}"));
-    let (plan, _) = locked.plan_seal(from, &dir, "test").expect("a plan");
+    let mine = dir.join("mine");
+    let (plan, _) = if etc {
+        btrfs::snapshot(&locked.layout().deployment_part(d(1), Part::Etc), &mine, btrfs::Access::ReadOnly).expect("copied");
+        deploy::plan_save_etc(locked, d(1), &mine, from, &dir).expect("a plan")
+    } else {
+        locked.plan_seal(from, &dir, "test").expect("a plan")
+    };
     let done = locked.run(plan).expect("committed");
     assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);
 }
@@ -187,6 +195,14 @@ fn boot_the_trial(machine: &Machine1) {
 #[test]
 fn s1_a_snapshot_is_replaced_whole() {
     kill_everywhere("seal", |_| {});
+}
+
+#[test]
+fn s2_etc_update_is_old_or_new() {
+    kill_everywhere("save-etc", |machine| {
+        let saved = machine.layout().deployment_etc_saved(d(1));
+        assert!(!saved.exists() || btrfs::is_read_only(&saved).expect("flags"), "half of what was saved");
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::context::{Global, print};
 use super::error::{CommandError, Kind, chain};
-use crate::etc::{Conflict, Outcome};
+use crate::etc::{Report, shown};
 use crate::plan::Plan;
 use crate::store::{Done, Locked, Store, StoreError};
 use crate::sys::lock::Wait;
@@ -57,12 +57,20 @@ pub(super) fn planned(global: &Global, make: impl FnOnce(&Store) -> Result<Plann
         return Ok(());
     };
     let done = locked.run(plan)?;
-    if global.json {
-        global.print_json(&document)?
-    } else {
-        print(&text)?
-    }
+    tell(global, document, &text, done.etc.as_ref())?;
     attention(&locked, &done)
+}
+
+/// What was done is printed, with what was merged into an `/etc`, if anything was.
+pub(super) fn tell(global: &Global, mut document: Value, text: &str, etc: Option<&Report>) -> Result<(), CommandError> {
+    if !global.json {
+        let lines: String = etc.map(Report::lines).unwrap_or_default().iter().map(|line| format!("  {line}\n")).collect();
+        return print(&format!("{text}{lines}"));
+    }
+    if let (Value::Object(fields), Some(etc)) = (&mut document, etc) {
+        fields.insert("etc".into(), etc.json());
+    }
+    global.print_json(&document)
 }
 
 /// Exit code 5 when something is done but wants a look.
@@ -71,16 +79,20 @@ pub(super) fn attention(locked: &Locked, done: &Done) -> Result<(), CommandError
         return Err(CommandError::new(Kind::Attention, format!("done, but not all that follows from it: {}", chain(first)))
             .hint("the next command of ast finishes it; `ast doctor` says more"));
     }
-    let wants_a_look = |c: &&Conflict| matches!(c.outcome, Outcome::Pacnew | Outcome::KeptMine | Outcome::SameNumber);
-    let list: Vec<String> =
-        done.conflicts.iter().filter(wants_a_look).map(|c| format!("/etc/{}: {}", c.path.display(), c.outcome)).collect();
-    if !list.is_empty() {
-        return Err(CommandError::new(Kind::Attention, format!("done, and settled in /etc: {}", list.join("; "))));
-    }
+    look_at(done.etc.as_ref())?;
     if locked.repaired().needs_attention() {
         return Err(CommandError::new(Kind::Attention, "done, after a repair of what was found damaged").hint("`ast doctor` says more"));
     }
     Ok(())
+}
+
+/// Exit code 5 when somebody should look at what was merged.
+pub(super) fn look_at(etc: Option<&Report>) -> Result<(), CommandError> {
+    let list: Vec<String> = etc.into_iter().flat_map(Report::to_look_at).map(|c| format!("{}: {}", shown(&c.path), c.outcome)).collect();
+    if list.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::new(Kind::Attention, format!("done, and settled in /etc: {}", list.join("; "))))
 }
 
 impl From<StoreError> for CommandError {

@@ -93,3 +93,9 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+impl From<crate::sys::SysError> for CommandError {
+    fn from(error: crate::sys::SysError) -> Self {
+        Self::world(&error)
+    }
+}

@@ -54,7 +54,7 @@ pub(super) fn change(
 }
 
 /// Repairs, looks whether there is space, and gives the set to copy. The lock ends here: a shell may stay open for days.
-fn begin(global: &Global, n: SnapshotId) -> Result<SetId, CommandError> {
+pub(super) fn begin(global: &Global, n: SnapshotId) -> Result<SetId, CommandError> {
     let locked = locked(global)?;
     locked.has_space()?;
     Ok(locked.set_of(n)?)

@@ -8,6 +8,7 @@ mod deploy;
 mod desc;
 mod doctor;
 mod error;
+mod etc;
 mod history;
 mod info;
 mod inside;
@@ -91,6 +92,9 @@ enum Command {
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
     #[command(visible_alias = "cr")]
     Chroot(chroot::Args),
+    /// Save the booted /etc into its snapshot
+    #[command(visible_alias = "etc")]
+    EtcUpdate(etc::Args),
     /// Let the next boot try a snapshot, and make it the default when that boots well
     Deploy(deploy::Args),
     /// Go back to what ran well
@@ -175,6 +179,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::List(args)) => packages::list(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
+        Some(Command::EtcUpdate(args)) => etc::run(&args, global),
         Some(Command::Deploy(args)) => deploy::run(&args, global),
         Some(Command::Rollback(args)) => rollback::run(&args, global),
         Some(Command::Check(args)) => update::check(&args, global),

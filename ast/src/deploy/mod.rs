@@ -5,18 +5,21 @@
 //!                       └── not well ──► the good one boots ──► fail_trial: nothing on trial
 //! ```
 
+mod etc;
 mod give;
 mod good;
 pub mod record;
 mod rollback;
 mod status;
 
+pub use etc::{booted_etc, only_here, plan_save_etc};
 pub use give::Var;
 pub use good::{plan_fail_trial, plan_promote, plan_report_well};
 pub use rollback::{plan_rollback_deploy, plan_rollback_previous, plan_rollback_snapshot, plan_rollback_to, plan_rollback_var};
 pub use status::{DeploymentStatus, Next, Status, status};
 
 use crate::boot::block::{ARMED_TRIES, BootBlock, Mode, Trial};
+use crate::etc::Edited;
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 use crate::layout::{Part, VAR_MARK};
 use crate::plan::{Commit, Plan, Step};
@@ -125,8 +128,7 @@ impl Made {
         ];
         match etc {
             Etc::MergedFrom(other) => {
-                let (base, mine) = (layout.deployment_etc_base(other), layout.deployment_part(other, Part::Etc));
-                steps.push(Step::MergeEtc { base, mine, into: part(Part::Etc) });
+                steps.push(Step::MergeEtc { edited: Edited::of(layout, other), into: part(Part::Etc) });
             }
             // The snapshot's own /etc, but on this machine.
             Etc::OfSnapshot => {

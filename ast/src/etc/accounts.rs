@@ -94,8 +94,7 @@ mod tests {
         let new = "root:x:0:0::/root:/bin/bash\nkept:x:6:6::/:/bin/false\ndaemon:x:81:81::/:/bin/false\n";
         let (text, shared) = merge("passwd", base, mine, new);
         assert_eq!(
-            text,
-            "root:x:0:0:me:/root:/bin/zsh\ndaemon:x:81:81::/:/bin/false\nuser:x:1000:1000::/home/user:/bin/bash\n",
+            text, "root:x:0:0:me:/root:/bin/zsh\ndaemon:x:81:81::/:/bin/false\nuser:x:1000:1000::/home/user:/bin/bash\n",
             "root as changed here, old removed by packages, kept removed here, each side's new ones"
         );
         assert!(shared.is_empty());

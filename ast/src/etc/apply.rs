@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::sys::time::TimeSpec;
 
-use super::decide::Action;
+use super::decide::{Action, pacnew_of};
 use super::tree::Meta;
 use super::{Conflict, Outcome, Report, accounts};
 use crate::sys::{At, SysError, file};
@@ -29,7 +29,7 @@ pub(super) fn apply(actions: &[Action], places: &Places<'_>, report: &mut Report
         match action {
             Action::Pacnew(path) => {
                 let from = places.into.join(path);
-                let to = pacnew(&from);
+                let to = pacnew_of(&from);
                 remove(&to)?;
                 file::rename(&from, &to)?;
             }
@@ -66,13 +66,6 @@ fn merge_accounts(path: &Path, places: &Places<'_>, report: &mut Report) -> Resu
         report.conflicts.push(Conflict { path: path.to_owned(), outcome: Outcome::SameNumber });
     }
     file::replace(&places.into.join(path), merged.as_bytes())
-}
-
-/// `NAME.pacnew` beside it, as pacman names it.
-fn pacnew(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".pacnew");
-    path.with_file_name(name)
 }
 
 /// Nothing is at `path`; links are not followed.

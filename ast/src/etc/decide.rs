@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::tree::{Kind, Meta, Node};
-use super::{Conflict, Outcome, Report};
+use super::{Conflict, Goal, Outcome, Report};
 
 /// Files that make this machine this one: always the device's own, when it has them.
 const CARRIED: [&str; 3] = ["machine-id", "adjtime", "resolv.conf"];
@@ -39,15 +39,18 @@ pub(super) enum Action {
 }
 
 /// What is to be done, and what to tell.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Decided {
     pub actions: Vec<Action>,
     pub report: Report,
+    /// Names that a package's file has moved to: an older one of the device's is not carried over it.
+    pacnew: BTreeSet<PathBuf>,
+    goal: Goal,
 }
 
 /// What turns `new` into the merge.
-pub(super) fn decide(base: &Node, mine: &Node, new: &Node) -> Decided {
-    let mut decided = Decided::default();
+pub(super) fn decide(base: &Node, mine: &Node, new: &Node, goal: Goal) -> Decided {
+    let mut decided = Decided { actions: Vec::new(), report: Report::default(), pacnew: BTreeSet::new(), goal };
     decided.children(Path::new(""), Some(base), Some(mine), Some(new));
     decided
 }
@@ -68,14 +71,19 @@ impl Decided {
     }
 
     fn node(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
-        if is_one_of(path, &OF_SNAPSHOT) || mine == new {
+        if mine == new || self.pacnew.contains(path) {
             return;
         }
-        if is_carried(path) {
-            if mine.is_some() {
-                self.carry(path);
+        match self.goal {
+            Goal::Deployment if is_one_of(path, &OF_SNAPSHOT) => return,
+            Goal::Deployment if is_carried(path) => {
+                if mine.is_some() {
+                    self.carry(path);
+                }
+                return;
             }
-            return;
+            Goal::Snapshot if is_identity(path) => return,
+            _ => {}
         }
         let is_dir = |node: Option<&Node>| node.is_some_and(|node| node.children().is_some());
         let dir_or_none = |node: Option<&Node>| node.is_none() || is_dir(node);
@@ -96,16 +104,19 @@ impl Decided {
                 self.delete(path);
                 self.conflict(path, Outcome::StaysDeleted);
             }
-            (Some(_), Some(Node { kind: Kind::File(_), .. })) => {
-                self.actions.push(Action::Pacnew(path.to_owned()));
-                self.carry(path);
-                self.conflict(path, Outcome::Pacnew);
-            }
+            (Some(_), Some(Node { kind: Kind::File(_), .. })) => self.keep_with_pacnew(path),
             (Some(_), _) => {
                 self.carry(path);
                 self.conflict(path, Outcome::KeptMine);
             }
         }
+    }
+
+    fn keep_with_pacnew(&mut self, path: &Path) {
+        self.actions.push(Action::Pacnew(path.to_owned()));
+        self.pacnew.insert(pacnew_of(path));
+        self.carry(path);
+        self.conflict(path, Outcome::Pacnew);
     }
 
     fn carry(&mut self, path: &Path) {
@@ -122,7 +133,12 @@ impl Decided {
     fn directory(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
         match (mine, new) {
             (Some(mine_node), Some(new_node)) => {
-                self.meta(path, base.map(|node| &node.meta), &mine_node.meta, &new_node.meta);
+                let merged = merged_meta(base.map(|node| &node.meta), &mine_node.meta, &new_node.meta);
+                if merged != new_node.meta {
+                    let list = if merged == mine_node.meta { &mut self.report.kept } else { &mut self.report.merged };
+                    list.push(path.to_owned());
+                }
+                self.meta(path, merged, new_node);
                 self.children(path, base, Some(mine_node), Some(new_node));
             }
             // The packages have none. What the device changed or added below is kept, in its directory.
@@ -140,7 +156,11 @@ impl Decided {
             }
             // The device has none. Deleted there, it comes back only for what packages have added below it since.
             (None, Some(new_node)) if base.is_some_and(|base| base.children().is_some()) => {
-                if survives(base, new_node) { self.children(path, base, None, Some(new_node)) } else { self.delete(path) }
+                if survives(base, new_node) {
+                    self.children(path, base, None, Some(new_node))
+                } else {
+                    self.delete(path)
+                }
             }
             // New with the packages.
             (None, Some(_)) => {}
@@ -157,53 +177,68 @@ impl Decided {
         };
         let before = base.and_then(content);
         let (ours, theirs) = (content(mine), content(new));
-        if is_one_of(path, &ACCOUNTS) {
-            self.actions.push(Action::Accounts(path.to_owned()));
-            self.report.kept.push(path.to_owned());
-        } else if ours != theirs && ours != before {
-            if theirs == before {
+        let of_mine = ours == theirs || ours != before;
+        if ours != theirs && ours != before {
+            if is_one_of(path, &ACCOUNTS) {
+                self.actions.push(Action::Accounts(path.to_owned()));
+                self.report.merged.push(path.to_owned());
+            } else if theirs == before {
                 self.actions.push(Action::Content(path.to_owned()));
-                self.report.kept.push(path.to_owned());
             } else if is_generated(path) {
                 return self.conflict(path, Outcome::TookNew);
             } else {
-                self.actions.push(Action::Pacnew(path.to_owned()));
-                self.carry(path);
-                self.conflict(path, Outcome::Pacnew);
+                self.keep_with_pacnew(path);
             }
         }
-        self.meta(path, base.map(|node| &node.meta), &mine.meta, &new.meta);
+        let meta = merged_meta(base.map(|node| &node.meta), &mine.meta, &new.meta);
+        let told = |list: &[PathBuf]| list.last().is_some_and(|last| last == path);
+        if !told(&self.report.kept) && !told(&self.report.merged) {
+            let list = if of_mine && meta == mine.meta { &mut self.report.kept } else { &mut self.report.merged };
+            list.push(path.to_owned());
+        }
+        self.meta(path, meta, new);
     }
 
-    /// Owner, group, mode and each attribute: whoever changed it wins, the device where both did.
-    fn meta(&mut self, path: &Path, base: Option<&Meta>, mine: &Meta, new: &Meta) {
-        fn pick<T: PartialEq + Clone>(base: Option<&T>, mine: &T, new: &T) -> T {
-            if base == Some(mine) { new.clone() } else { mine.clone() }
-        }
-        let attribute_names: BTreeSet<_> = mine.attributes.keys().chain(new.attributes.keys()).collect();
-        let attributes = attribute_names
-            .into_iter()
-            .filter_map(|name| {
-                let before = base.map(|meta| meta.attributes.get(name).cloned());
-                let value = pick(before.as_ref(), &mine.attributes.get(name).cloned(), &new.attributes.get(name).cloned());
-                value.map(|value| (name.clone(), value))
-            })
-            .collect();
-        let merged = Meta {
-            mode: pick(base.map(|m| &m.mode), &mine.mode, &new.mode),
-            uid: pick(base.map(|m| &m.uid), &mine.uid, &new.uid),
-            gid: pick(base.map(|m| &m.gid), &mine.gid, &new.gid),
-            attributes,
-        };
+    /// Owner, mode and attributes of `path`, which is `new` so far, become `merged`.
+    fn meta(&mut self, path: &Path, merged: Meta, new: &Node) {
         // What was carried or rewritten has to be given its metadata in any case.
         let rewritten = matches!(
             self.actions.last(),
             Some(Action::Content(last) | Action::Carry(last) | Action::Accounts(last)) if last == path
         );
-        if merged != *new || rewritten {
+        if merged != new.meta || rewritten {
             self.actions.push(Action::Meta(path.to_owned(), merged));
         }
     }
+}
+
+/// Owner, group, mode and each attribute: whoever changed it wins, the device where both did.
+fn merged_meta(base: Option<&Meta>, mine: &Meta, new: &Meta) -> Meta {
+    fn pick<T: PartialEq + Clone>(base: Option<&T>, mine: &T, new: &T) -> T {
+        if base == Some(mine) { new.clone() } else { mine.clone() }
+    }
+    let attribute_names: BTreeSet<_> = mine.attributes.keys().chain(new.attributes.keys()).collect();
+    let attributes = attribute_names
+        .into_iter()
+        .filter_map(|name| {
+            let before = base.map(|meta| meta.attributes.get(name).cloned());
+            let value = pick(before.as_ref(), &mine.attributes.get(name).cloned(), &new.attributes.get(name).cloned());
+            value.map(|value| (name.clone(), value))
+        })
+        .collect();
+    Meta {
+        mode: pick(base.map(|m| &m.mode), &mine.mode, &new.mode),
+        uid: pick(base.map(|m| &m.uid), &mine.uid, &new.uid),
+        gid: pick(base.map(|m| &m.gid), &mine.gid, &new.gid),
+        attributes,
+    }
+}
+
+/// `NAME.pacnew` beside it, as pacman names it.
+pub(super) fn pacnew_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".pacnew");
+    path.with_file_name(name)
 }
 
 /// Whether anything below `new` is not just what `base` had, so that a deleted directory has to come back for it.
@@ -220,7 +255,8 @@ fn is_one_of(path: &Path, names: &[&str]) -> bool {
     names.iter().any(|name| path == Path::new(name))
 }
 
-fn is_carried(path: &Path) -> bool {
+/// Whether the file is always the device's own, when it has one.
+pub fn is_carried(path: &Path) -> bool {
     is_one_of(path, &CARRIED) || CARRIED_BEGINNINGS.iter().any(|start| path.to_string_lossy().starts_with(start))
 }
 

@@ -1,77 +1,80 @@
-//! Merging `/etc` when a deployment is made (U7): what was changed on the device survives, what packages changed arrives.
+//! Merging `/etc` (U7): what was changed on the device survives, what packages changed arrives.
 //!
-//! Three directories are read: `base`, the `/etc` of the set that the running deployment was made from, untouched since
-//! (`etc.base`); `mine`, the running `/etc`; `new`, the `/etc` of the new set. For each path, whoever changed it against `base` wins;
-//! where both did, the device's own stays and the package's goes beside it as `.pacnew`. Content, owner, mode and each extended
-//! attribute are judged apart, so a changed mode does not keep a new content away. Account files are merged by entry.
-//! The next merge needs the unmerged `new` as its base, or everything that was kept would count as the package's.
+//! Three directories are read: the base, the `/etc` of the set that the running deployment was made from, untouched since
+//! (`etc.base`); mine, the running `/etc`; and the new one, the `/etc` of another set. For each path, whoever changed it against the
+//! base wins; where both did, the device's own stays and the package's goes beside it as `.pacnew`. Content, owner, mode and each
+//! extended attribute are judged apart, so a changed mode does not keep a new content away. Account files are merged by entry.
+//! The next merge needs the unmerged new one as its base, or everything that was kept would count as the package's.
 
 mod accounts;
 mod apply;
 mod decide;
-mod tree;
+mod report;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
+use crate::id::DeployId;
+use crate::layout::{Layout, Part};
 use crate::sys::{SysError, file};
 
-/// One path about which device and packages disagreed.
+pub use decide::is_carried;
+pub use report::{Conflict, Outcome, Report, shown};
+
+/// The `/etc` of a deployment, and what tells which of it was changed on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// Below /etc.
-    pub path: PathBuf,
-    /// How it was settled.
-    pub outcome: Outcome,
+pub struct Edited {
+    /// As it was when the deployment was made.
+    pub base: PathBuf,
+    /// As it was when it was last saved into a snapshot, if it ever was. Where the new one is as it was saved, it is the base:
+    /// an edit that was saved and taken back later is an edit too.
+    pub saved: Option<PathBuf>,
+    /// As it is.
+    pub mine: PathBuf,
 }
 
-/// How a disagreement was settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The device's own stays, the package's is beside it as `.pacnew`.
-    Pacnew,
-    /// The device's own stays; the package's has another type, or is gone.
-    KeptMine,
-    /// The device had deleted it, and it stays so.
-    StaysDeleted,
-    /// The package's: the file is generated from what is installed.
-    TookNew,
-    /// Accounts with the same number and different names are both there.
-    SameNumber,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Pacnew => "changed here and by a package: yours is kept, the package's is beside it as .pacnew",
-            Self::KeptMine => "changed here, and of another type or gone in the package: yours is kept",
-            Self::StaysDeleted => "deleted here and changed by a package: it stays deleted",
-            Self::TookNew => "generated anew with the packages: theirs is taken",
-            Self::SameNumber => "two accounts have the same number: give one of them another",
-        })
+impl Edited {
+    /// That of deployment `d`.
+    pub fn of(layout: &Layout, d: DeployId) -> Self {
+        let saved = layout.deployment_etc_saved(d);
+        Self { base: layout.deployment_etc_base(d), saved: saved.is_dir().then_some(saved), mine: layout.deployment_part(d, Part::Etc) }
     }
 }
 
-/// What a merge did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Paths below /etc that are as the device had them, and not as the packages bring them.
-    pub kept: Vec<PathBuf>,
-    /// Where both had changed something.
-    pub conflicts: Vec<Conflict>,
+/// Where a merge goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Into the `/etc` of a deployment on this machine, which has this machine's identity; `ast.conf` is the snapshot's.
+    Deployment,
+    /// Into a snapshot, which has no machine's identity: it may be deployed, copied and exported.
+    Snapshot,
 }
 
-/// `into`, which holds the new set's `/etc`, is the merge of `base`, `mine` and itself.
+/// `into`, which holds the new set's `/etc`, is the merge of what was changed on the device and itself.
 ///
 /// Never fails because of what the directories hold; only because one cannot be read or written.
-/// If interrupted: `into` is a mixture; the deployment that it belongs to is garbage still.
-pub fn merge(base: &Path, mine: &Path, into: &Path) -> Result<Report, SysError> {
-    let (base_tree, mine_tree, new_tree) = (tree::scan(base)?, tree::scan(mine)?, tree::scan(into)?);
-    let decided = decide::decide(&base_tree, &mine_tree, &new_tree);
+/// If interrupted: `into` is a mixture, each path whole; what it belongs to is garbage still.
+pub fn merge(edited: &Edited, into: &Path, goal: Goal) -> Result<Report, SysError> {
+    let decided = judge(edited, into, goal)?;
     let mut report = decided.report;
-    apply::apply(&decided.actions, &apply::Places { base, mine, into }, &mut report)?;
+    apply::apply(&decided.actions, &apply::Places { base: &edited.base, mine: &edited.mine, into }, &mut report)?;
     Ok(report)
+}
+
+/// What [`merge`] would do, as far as it can be told without doing it. Changes nothing.
+pub fn look(edited: &Edited, new: &Path, goal: Goal) -> Result<Report, SysError> {
+    Ok(judge(edited, new, goal)?.report)
+}
+
+fn judge(edited: &Edited, new: &Path, goal: Goal) -> Result<decide::Decided, SysError> {
+    let (base, mine, new) = (tree::scan(&edited.base)?, tree::scan(&edited.mine)?, tree::scan(new)?);
+    let base = match &edited.saved {
+        Some(saved) => tree::rebased(&base, &tree::scan(saved)?, &new),
+        None => base,
+    };
+    Ok(decide::decide(&base, &mine, &new, goal))
 }
 
 /// `into` has the files that make this machine this one (its id, its host keys, the drift of its clock), as far as `mine` has them.

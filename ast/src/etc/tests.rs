@@ -10,6 +10,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// As a deployment is merged.
+fn merge(base: &Path, mine: &Path, into: &Path) -> Result<Report, SysError> {
+    let edited = Edited { base: base.to_owned(), saved: None, mine: mine.to_owned() };
+    super::merge(&edited, into, Goal::Deployment)
+}
+
 /// What a path is, in a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Toy {
@@ -201,8 +207,14 @@ fn u7_identity_is_carried_and_generated_files_are_new() {
         }
     }
     let report = merge(&dirs.base, &dirs.mine, &dirs.new).expect("merged");
-    let expect = [("machine-id", "mine"), ("ssh/ssh_host_ed25519_key", "mine"), ("adjtime", "same"), ("ld.so.cache", "new"),
-        ("pacman.d/gnupg/trustdb.gpg", "new"), ("ast.conf", "aur::False # new")];
+    let expect = [
+        ("machine-id", "mine"),
+        ("ssh/ssh_host_ed25519_key", "mine"),
+        ("adjtime", "same"),
+        ("ld.so.cache", "new"),
+        ("pacman.d/gnupg/trustdb.gpg", "new"),
+        ("ast.conf", "aur::False # new"),
+    ];
     for (name, content) in expect {
         assert_eq!(text(&dirs.new, name).as_deref(), Some(content), "{name}");
     }
@@ -256,7 +268,11 @@ fn u7_owner_mode_and_attributes_are_judged_apart_from_content() {
 #[test]
 fn u7_accounts_are_merged_by_entry_and_keep_their_mode() {
     let dirs = dirs();
-    for (dir, content) in [(&dirs.base, "root:!:1::::::\n"), (&dirs.mine, "root:$6$x:1::::::\nme:$6$y:1::::::\n"), (&dirs.new, "root:!:1::::::\nsvc:!:1::::::\n")] {
+    for (dir, content) in [
+        (&dirs.base, "root:!:1::::::\n"),
+        (&dirs.mine, "root:$6$x:1::::::\nme:$6$y:1::::::\n"),
+        (&dirs.new, "root:!:1::::::\nsvc:!:1::::::\n"),
+    ] {
         put(dir, "shadow", content);
         fs::set_permissions(dir.join("shadow"), fs::Permissions::from_mode(0o600)).expect("mode");
     }

@@ -1,6 +1,6 @@
 //! A directory as it is compared: types, owners, modes, attributes, and a digest in place of content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -83,6 +83,35 @@ fn read(path: &Path, meta: &Metadata) -> Result<Option<Node>, SysError> {
     // The mode of a link means nothing.
     let mode = if meta.is_symlink() { 0 } else { meta.mode() & 0o7777 };
     Ok(Some(Node { kind, meta: Meta { mode, uid: meta.uid(), gid: meta.gid(), attributes: attributes(path)? } }))
+}
+
+/// `base`, but what was saved where `new` is as it was saved: against that the device's later edits are judged there.
+pub(super) fn rebased(base: &Node, saved: &Node, new: &Node) -> Node {
+    if saved == new {
+        return saved.clone();
+    }
+    let none = BTreeMap::new();
+    let (Kind::Dir(saved), Kind::Dir(new)) = (&saved.kind, &new.kind) else { return base.clone() };
+    let Kind::Dir(before) = &base.kind else { return base.clone() };
+    let (mut children, empty) = (before.clone(), Node { kind: Kind::Dir(none), meta: Meta::default() });
+    let names: BTreeSet<_> = before.keys().chain(saved.keys()).chain(new.keys()).collect();
+    for name in names {
+        match (saved.get(name), new.get(name)) {
+            // Deleted here, saved, and deleted there.
+            (None, None) => drop(children.remove(name)),
+            (Some(saved), Some(new)) if saved == new => drop(children.insert(name.clone(), saved.clone())),
+            (Some(saved), Some(new)) if saved.children().is_some() && new.children().is_some() => {
+                let known = before.get(name);
+                let inside = rebased(known.unwrap_or(&empty), saved, new);
+                // A directory that only appeared with what was saved has no metadata to compare with.
+                if known.is_some() || inside.children().is_some_and(|inside| !inside.is_empty()) {
+                    children.insert(name.clone(), inside);
+                }
+            }
+            _ => {}
+        }
+    }
+    Node { kind: Kind::Dir(children), meta: base.meta.clone() }
 }
 
 /// The extended attributes of `path` itself. A filesystem without any has none.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::boot::block::{BootBlock, Mode};
+use crate::etc::Edited;
 use crate::id::{DeployId, SetId};
 use crate::store::machine::Numbers;
 use crate::sys::btrfs::Access;
@@ -49,14 +50,20 @@ pub enum Step {
         /// The /etc of the new deployment.
         into: PathBuf,
     },
-    /// What the user changed between `base` and `mine` is also changed in `into`.
+    /// What was changed on the device in one /etc is also changed in another.
     MergeEtc {
-        /// As it was when `mine` was made.
-        base: PathBuf,
-        /// As the user has it now.
-        mine: PathBuf,
+        /// The running one, and what it was.
+        edited: Edited,
         /// The new one, writable.
         into: PathBuf,
+    },
+    /// What /etc of a deployment was when it was saved is remembered with it. Where a snapshot does not have what was saved, this says
+    /// nothing, so it may come before the commit.
+    KeepSaved {
+        /// The /etc that is saved, read-only.
+        from: PathBuf,
+        /// Whose.
+        d: DeployId,
     },
     /// Numbers are used up, before any of them is used.
     Reserve(Numbers),
@@ -128,7 +135,10 @@ impl fmt::Display for Step {
             Self::CarryIdentity { from, into } => {
                 write!(f, "carry this machine's id and host keys from {} to {}", from.display(), into.display())
             }
-            Self::MergeEtc { mine, into, .. } => write!(f, "merge the changes made in {} into {}", mine.display(), into.display()),
+            Self::MergeEtc { edited, into } => {
+                write!(f, "merge the changes made in {} into {}", edited.mine.display(), into.display())
+            }
+            Self::KeepSaved { d, .. } => write!(f, "note what is saved of /etc of deployment {d}"),
             Self::Reserve(numbers) => {
                 write!(f, "use up the numbers below deployment {} and arming {}", numbers.next_deployment, numbers.next_arm)
             }

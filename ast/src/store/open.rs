@@ -12,7 +12,7 @@ use crate::boot::block::BootBlock;
 use crate::boot::booted::Booted;
 use crate::boot::medium::{Copies, Medium};
 use crate::deploy::record;
-use crate::etc::Conflict;
+use crate::etc::Report;
 use crate::id::{DeployId, SetId, SnapshotId};
 use crate::layout::{self, Layout};
 use crate::sys::lock::{Lock, Wait};
@@ -219,7 +219,7 @@ impl Store {
             deletes: false,
             repaired: Repaired::default(),
             verify: super::run::verify_really,
-            conflicts: Vec::new(),
+            merged: None,
             _lock: lock,
         };
         repair::repair(&mut locked);
@@ -240,8 +240,8 @@ pub struct Locked {
     pub(super) deletes: bool,
     pub(super) repaired: Repaired,
     pub(super) verify: Verify,
-    /// What the merge of the running plan disagreed about.
-    pub(super) conflicts: Vec<Conflict>,
+    /// What the running plan merged into a new `/etc`.
+    pub(super) merged: Option<Report>,
     _lock: Lock,
 }
 

@@ -8,11 +8,12 @@ use super::open::Locked;
 use super::{RoomError, StoreError, collect, derive, document, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Which;
-use crate::etc::Conflict;
+use crate::etc::{self, Goal, Report};
 use crate::id::DeployId;
 use crate::layout::{self, Layout};
 use crate::plan::{Commit, Plan, Step};
 use crate::sys::{btrfs, file};
+use crate::volumes::{self, Mounts};
 use crate::work::{Parts, WorkError};
 
 /// Judges a new deployment before it may be booted (S12).
@@ -30,8 +31,8 @@ const MIB: u64 = 1 << 20;
 pub struct Done {
     /// What follows from the commit and could not be done now; the next repair does it (exit code 5).
     pub unfinished: Vec<StoreError>,
-    /// Where device and packages disagreed about `/etc`, and how that was settled (exit code 5).
-    pub conflicts: Vec<Conflict>,
+    /// What was merged into the new `/etc`, if anything was to be; what wants a look is exit code 5.
+    pub etc: Option<Report>,
 }
 
 /// Seconds since 1970, by a clock that may be wrong.
@@ -41,7 +42,7 @@ pub fn now() -> u64 {
 
 /// The deployment is there with its four subvolumes, sealed where they must be, and with everything that it needs to start.
 pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomError> {
-    if !crate::volumes::is_whole_deployment(layout, d) {
+    if !volumes::is_whole_deployment(layout, d) {
         return Err(StoreError::NoDeployment(d).into());
     }
     match crate::verify::check(&Parts::of_deployment(layout, d)) {
@@ -69,7 +70,7 @@ impl Locked {
             }
             return Err(error);
         }
-        let mut done = Done { conflicts: std::mem::take(&mut self.conflicts), ..Done::default() };
+        let mut done = Done { etc: self.merged.take(), ..Done::default() };
         for step in &plan.after {
             stop::point(&format!("after: {step}"));
             if let Err(error) = self.perform(step) {
@@ -161,11 +162,12 @@ impl Locked {
             Step::Seal(path) => btrfs::set_read_only(path, true)?,
             Step::Write { path, bytes } => file::replace(path, bytes)?,
             Step::Title { boot, title } => derive::set_title(boot, title)?,
-            Step::CarryIdentity { from, into } => crate::etc::carry_identity(from, into)?,
-            Step::MergeEtc { base, mine, into } => {
-                let report = crate::etc::merge(base, mine, into)?;
-                tracing::info!("/etc: {} paths are kept as they are on this device", report.kept.len());
-                self.conflicts = report.conflicts;
+            Step::CarryIdentity { from, into } => etc::carry_identity(from, into)?,
+            Step::MergeEtc { edited, into } => self.merged = Some(etc::merge(edited, into, Goal::Deployment)?),
+            Step::KeepSaved { from, d } => {
+                let to = layout.deployment_etc_saved(*d);
+                volumes::remove(&to, &Mounts::default())?;
+                btrfs::snapshot(from, &to, btrfs::Access::ReadOnly)?;
             }
             Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
             Step::Sync => file::syncfs(layout.snapshots())?,

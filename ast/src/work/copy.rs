@@ -108,6 +108,13 @@ impl WorkingCopy {
         self.source.as_ref()
     }
 
+    /// The subvolume `from` as it is now is beside the parts under `name`, read-only, and goes with the copy.
+    pub fn beside(&self, name: &str, from: &Path) -> Result<PathBuf, WorkError> {
+        let to = self.dir.join(name);
+        btrfs::snapshot(from, &to, Access::ReadOnly)?;
+        Ok(to)
+    }
+
     /// The command has run inside, as root of the copy, and ended with whatever status.
     ///
     /// If interrupted, even by SIGKILL: nothing of it is left but the copy itself, which is garbage by its name.

@@ -1,0 +1,105 @@
+//! What a merge did, for people and for programs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+/// One path about which device and packages disagreed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Below /etc.
+    pub path: PathBuf,
+    /// How it was settled.
+    pub outcome: Outcome,
+}
+
+/// How a disagreement was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device's own stays, the package's is beside it as `.pacnew`.
+    Pacnew,
+    /// The device's own stays; the package's has another type, or is gone.
+    KeptMine,
+    /// The device had deleted it, and it stays so.
+    StaysDeleted,
+    /// The package's: the file is generated from what is installed.
+    TookNew,
+    /// Accounts with the same number and different names are both there.
+    SameNumber,
+}
+
+impl Outcome {
+    /// Its word in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pacnew => "pacnew",
+            Self::KeptMine => "kept-mine",
+            Self::StaysDeleted => "stays-deleted",
+            Self::TookNew => "took-new",
+            Self::SameNumber => "same-number",
+        }
+    }
+
+    /// Whether somebody should look at it (exit code 5).
+    pub const fn wants_a_look(self) -> bool {
+        matches!(self, Self::Pacnew | Self::KeptMine | Self::SameNumber)
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pacnew => "changed here and by a package: yours is kept, the package's is beside it as .pacnew",
+            Self::KeptMine => "changed here, and of another type or gone in the package: yours is kept",
+            Self::StaysDeleted => "deleted here and changed by a package: it stays deleted",
+            Self::TookNew => "generated anew with the packages: theirs is taken",
+            Self::SameNumber => "two accounts have the same number: give one of them another",
+        })
+    }
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Paths below /etc that are as the device had them, and not as the packages bring them.
+    pub kept: Vec<PathBuf>,
+    /// Paths that have something of both: account files, and files whose content and metadata were changed by different sides.
+    pub merged: Vec<PathBuf>,
+    /// Where both had changed something.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Report {
+    /// Whether the merge is just what the packages bring, whatever was in dispute.
+    pub fn is_as_packaged(&self) -> bool {
+        self.kept.is_empty() && self.merged.is_empty()
+    }
+
+    /// Conflicts that somebody should look at.
+    pub fn to_look_at(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.iter().filter(|conflict| conflict.outcome.wants_a_look())
+    }
+
+    /// A line for each path.
+    pub fn lines(&self) -> Vec<String> {
+        let disputed = |path: &Path| self.conflicts.iter().any(|conflict| conflict.path == path);
+        let kept = self.kept.iter().filter(|path| !disputed(path)).map(|path| format!("{}: kept as it is here", shown(path)));
+        let merged = self.merged.iter().map(|path| format!("{}: merged", shown(path)));
+        let conflicts = self.conflicts.iter().map(|conflict| format!("{}: {}", shown(&conflict.path), conflict.outcome));
+        let mut lines: Vec<String> = kept.chain(merged).chain(conflicts).collect();
+        lines.sort();
+        lines
+    }
+
+    /// The document: `kept`, `merged`, and `conflicts` with `path` and `outcome`.
+    pub fn json(&self) -> Value {
+        let texts = |paths: &[PathBuf]| paths.iter().map(|path| shown(path)).collect::<Vec<_>>();
+        let conflicts: Vec<Value> = self.conflicts.iter().map(|c| json!({ "path": shown(&c.path), "outcome": c.outcome.word() })).collect();
+        json!({ "kept": texts(&self.kept), "merged": texts(&self.merged), "conflicts": conflicts })
+    }
+}
+
+/// The path as a person writes it, on one line whatever it holds.
+pub fn shown(path: &Path) -> String {
+    format!("/etc/{}", path.to_string_lossy()).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
