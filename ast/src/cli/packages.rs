@@ -104,9 +104,10 @@ impl From<PacmanError> for CommandError {
     fn from(error: PacmanError) -> Self {
         let kind = if matches!(error, PacmanError::BadName(_)) { Kind::Usage } else { Kind::World };
         let failure = Self::new(kind, super::error::chain(&error));
-        match error.cause() {
-            Some(cause) => failure.hint(cause.hint()).hint("the snapshot is as it was"),
-            None => failure,
+        match (&error, error.cause()) {
+            (_, Some(cause)) => failure.hint(cause.hint()).hint("the snapshot is as it was"),
+            (PacmanError::Aur(error), None) => failure.hint(error.hint()).hint("the snapshot is as it was"),
+            _ => failure,
         }
     }
 }

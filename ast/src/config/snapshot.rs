@@ -13,7 +13,14 @@ pub const NAME: &str = "ast.conf";
 pub struct SnapshotConfig {
     /// Packages may come from the AUR.
     pub aur: bool,
+    /// Where the AUR is; [`AUR_URL`] when nothing is said. A package's sources are at `URL/PACKAGE.git`.
+    pub aur_url: Option<String>,
 }
+
+/// The AUR itself. Source: <https://wiki.archlinux.org/title/Arch_User_Repository>.
+pub const AUR_URL: &str = "https://aur.archlinux.org";
+/// How an address of `aur_url` may begin: nothing that git would run as a command.
+const SCHEMES: [&str; 4] = ["https://", "http://", "git://", "file:///"];
 
 /// A line that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +41,14 @@ pub enum Reason {
     /// A value that is neither true nor false.
     #[error("{value:?} is neither True nor False, which {key} has to be")]
     NoBoolean {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A value that is no address.
+    #[error("{value:?} is no address that {key} can have (https://…, http://…, git://… or file:///…)")]
+    NoAddress {
         /// The key.
         key: &'static str,
         /// The value.
@@ -73,13 +88,23 @@ impl SnapshotConfig {
             };
             let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
             if key == "aur" {
-                config.aur = boolean(value).ok_or_else(|| {
-                    fail(Reason::NoBoolean { key: "aur", value: value.chars().take(60).collect() })
-                })?;
+                config.aur =
+                    boolean(value).ok_or_else(|| fail(Reason::NoBoolean { key: "aur", value: value.chars().take(60).collect() }))?;
+            }
+            if key == "aur_url" {
+                let bad = || fail(Reason::NoAddress { key: "aur_url", value: value.chars().take(60).collect() });
+                config.aur_url = Some(address(value).ok_or_else(bad)?);
             }
         }
         Ok(config)
     }
+}
+
+/// An address without a slash at its end.
+fn address(value: &str) -> Option<String> {
+    let rest = SCHEMES.iter().find_map(|scheme| value.strip_prefix(scheme))?;
+    let good = !rest.is_empty() && !rest.starts_with('-') && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    good.then(|| value.trim_end_matches('/').to_owned())
 }
 
 /// Any case of what people write for yes and no.
@@ -98,7 +123,7 @@ mod tests {
     #[test]
     fn what_people_write_is_understood() {
         for on in ["aur::True", "AUR::TRUE", " aur :: yes # comment", "# x\n\naur::1\n", "aur::False\naur::True", "later::key\naur::on"] {
-            assert_eq!(SnapshotConfig::parse(on), Ok(SnapshotConfig { aur: true }), "{on:?}");
+            assert_eq!(SnapshotConfig::parse(on), Ok(SnapshotConfig { aur: true, aur_url: None }), "{on:?}");
         }
         for off in ["", "\n\n", "# aur::True", "aur::false", "other::x"] {
             assert_eq!(SnapshotConfig::parse(off), Ok(SnapshotConfig::default()), "{off:?}");
@@ -111,6 +136,17 @@ mod tests {
         assert_eq!(error.to_string(), "/etc/ast.conf line 2: \"aur=True\" is not of the form key::value");
         let error = SnapshotConfig::parse("aur::maybe").expect_err("no boolean");
         assert_eq!(error.to_string(), "/etc/ast.conf line 1: \"maybe\" is neither True nor False, which aur has to be");
+    }
+
+    #[test]
+    fn r7_an_address_is_no_command() {
+        let url = |text: &str| SnapshotConfig::parse(text).map(|config| config.aur_url);
+        assert_eq!(url("AUR_URL:: https://example.org/aur/ # ours"), Ok(Some("https://example.org/aur".into())));
+        assert_eq!(url("aur_url::file:///srv/aur"), Ok(Some("file:///srv/aur".into())));
+        for bad in ["ext::sh -c id", "--upload-pack=x", "ssh://-oProxyCommand=x/y", "https://a b", "https://", "git://-x", "", "/srv"] {
+            let error = url(&format!("\naur_url::{bad}")).expect_err(bad);
+            assert_eq!(error.line, 2, "{bad}");
+        }
     }
 
     proptest::proptest! {

@@ -31,6 +31,16 @@ macro_rules! programs {
 programs! {
     /// The package manager.
     Pacman = "pacman",
+    /// Compares versions as the package manager does.
+    Vercmp = "vercmp",
+    /// Starts another program as another user, without any privilege.
+    Setpriv = "setpriv",
+    /// Starts another program in another directory.
+    Env = "env",
+    /// Fetches the sources of packages.
+    Git = "git",
+    /// Builds packages.
+    Makepkg = "makepkg",
     /// Reader of keyrings.
     Gpg = "gpg",
     /// Keeper of the package manager's keyring.

@@ -74,12 +74,17 @@ impl Cause {
     /// The way out.
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::NoSuchPackage => "look at the spelling; `ast upgrade N` brings newer databases",
+            Self::NoSuchPackage => {
+                "look at the spelling; `ast upgrade N` brings newer databases; for packages of the AUR, `aur::True` in /etc/ast.conf of the \
+                 snapshot (`ast edit-conf N`)"
+            }
             Self::Gone => "the mirror has newer packages than the snapshot knows: `ast upgrade N` first",
             Self::Network => "look at the network and at /etc/pacman.d/mirrorlist of the snapshot",
             Self::Key => "`ast install N archlinux-keyring` renews the keys; a wrong clock makes every key look wrong",
-            Self::ExpiredKey(_) => "a newer keyring has a newer date for it: `ast install N archlinux-keyring`; if that is signed by it too, \
-                 `pacman-key --refresh-keys` in `ast chroot N`; a clock that is ahead makes every key look expired",
+            Self::ExpiredKey(_) => {
+                "a newer keyring has a newer date for it: `ast install N archlinux-keyring`; if that is signed by it too, \
+                 `pacman-key --refresh-keys` in `ast chroot N`; a clock that is ahead makes every key look expired"
+            }
             Self::Damaged => "try again, or name another mirror in /etc/pacman.d/mirrorlist of the snapshot",
             Self::Space => "`ast del` of a snapshot, or `ast clean`, gives space back",
             Self::FileConflict => "move the file away in `ast chroot N`",

@@ -1,19 +1,24 @@
 //! The package manager inside a snapshot: what is installed, transactions in a working copy, and a look for updates that touches nothing.
 //!
+//! With `aur::True` in its `ast.conf` the copy also gets what only the AUR has: [`install`] and [`upgrade`] see to it.
+//!
 //! A transaction is judged by the package sets before and after it (R4): pacman ends with 0 when a hook of it failed.
 
+mod aur;
 mod cache;
 mod cause;
 mod check;
 mod set;
 mod transaction;
 
+pub use aur::{AurError, BuildCause, SrcInfoError};
 pub use cache::spare_files;
 pub use cause::Cause;
 pub use check::{Update, check_updates, update_fingerprint};
 pub use set::{Change, Package, PackageSet, installed};
 pub use transaction::{Feed, install, remove, upgrade};
 
+use crate::config::snapshot::LoadError;
 use crate::exec::ExecError;
 use crate::sys::SysError;
 use crate::work::WorkError;
@@ -49,6 +54,12 @@ pub enum PacmanError {
     /// pacman ended well, and the package is still old.
     #[error("pacman ended well, but {0} still has an older version than the repository")]
     StillOld(String),
+    /// The AUR, or what was built from it.
+    #[error(transparent)]
+    Aur(#[from] AurError),
+    /// The snapshot's settings cannot be read.
+    #[error(transparent)]
+    Config(#[from] LoadError),
     /// A word that pacman would take for an option.
     #[error("{0:?} is no name of a package")]
     BadName(String),

@@ -132,13 +132,16 @@ fn not_a_directory(error: SysError) -> Result<Option<Vec<u8>>, SysError> {
     if error.errno() == Some(nix::errno::Errno::ENOTDIR) { Ok(None) } else { Err(error) }
 }
 
+/// The first line under `key` in a `desc` file.
+pub(super) fn value(desc: &str, key: &str) -> Option<String> {
+    let mut lines = desc.lines().skip_while(|line| *line != key);
+    lines.next();
+    lines.next().filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
 /// One `desc` file: `%KEY%`, its lines, a blank line.
 fn parse(desc: &str) -> Option<Package> {
-    let value = |key: &str| {
-        let mut lines = desc.lines().skip_while(|line| *line != key);
-        lines.next();
-        lines.next().filter(|line| !line.is_empty()).map(str::to_owned)
-    };
+    let value = |key| value(desc, key);
     // %REASON% is absent or 0 for what was asked for, 1 for a dependency.
     let explicit = value("%REASON%").is_none_or(|reason| reason == "0");
     Some(Package { name: value("%NAME%")?, version: value("%VERSION%")?, explicit })

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cause, Change, PacmanError, installed};
+use super::{Cause, Change, PacmanError, aur, installed};
+use crate::config::snapshot::SnapshotConfig;
 use crate::exec::{Ended, Invocation, Options, Program, Streams};
 use crate::layout::PACMAN_DB;
 use crate::sys::file;
-use crate::work::WorkingCopy;
+use crate::work::{Bind, WorkingCopy};
 
 /// A transaction that takes longer has stopped: a kiosk's slowest line brings a full upgrade in a tenth of it.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
@@ -35,7 +36,7 @@ impl std::fmt::Debug for Feed<'_> {
 }
 
 impl Feed<'_> {
-    fn options(&mut self) -> Options<'_> {
+    pub(super) fn options(&mut self) -> Options<'_> {
         let streams = match self {
             Self::Terminal => Streams::Show,
             Self::Nobody => Streams::Capture,
@@ -45,13 +46,21 @@ impl Feed<'_> {
     }
 }
 
-/// The packages are installed in the copy, with what they need. What changed.
+/// The packages are installed in the copy, with what they need. What changed. With `aur::True` in the copy's `ast.conf` what no
+/// repository has is built from the AUR.
 ///
-/// Refuses: a partial upgrade; a name that no repository has.
+/// Refuses: a partial upgrade; a name that neither a repository nor, if it is asked, the AUR has.
 pub fn install(copy: &WorkingCopy, names: &[String], mut feed: Feed<'_>) -> Result<Change, PacmanError> {
     check_names(names)?;
     let before = installed(&copy.parts().root)?;
-    pacman(copy, &["-S", "--needed"], names, &mut feed)?;
+    let config = SnapshotConfig::load(&copy.parts().etc)?;
+    let (repository, elsewhere) = if config.aur { by_origin(copy, names)? } else { (names.to_vec(), Vec::new()) };
+    if !repository.is_empty() {
+        pacman(copy, &["-S", "--needed"], &repository, &mut feed)?;
+    }
+    if !elsewhere.is_empty() {
+        aur::install(copy, &config, &elsewhere, &mut feed)?;
+    }
     let after = installed(&copy.parts().root)?;
     for name in names.iter().filter(|name| after.get(plain(name)).is_none()) {
         // A group or something provided under another name: pacman itself knows.
@@ -75,7 +84,8 @@ pub fn remove(copy: &WorkingCopy, names: &[String], mut feed: Feed<'_>) -> Resul
     }
 }
 
-/// Every package of the copy is as new as the repositories, the keys first (R5). What changed; nothing when it was already.
+/// Every package of the copy is as new as the repositories, the keys first (R5), and with `aur::True` what was built from the AUR is as
+/// new as that. What changed; nothing when it was already.
 pub fn upgrade(copy: &WorkingCopy, mut feed: Feed<'_>) -> Result<Change, PacmanError> {
     let before = installed(&copy.parts().root)?;
     if before.get(KEYRING).is_some() {
@@ -89,18 +99,72 @@ pub fn upgrade(copy: &WorkingCopy, mut feed: Feed<'_>) -> Result<Change, PacmanE
     if let Some(line) = old.lines().find(|line| !line.ends_with("[ignored]")) {
         return Err(PacmanError::StillOld(line.split_whitespace().next().unwrap_or_default().to_owned()));
     }
+    let config = SnapshotConfig::load(&copy.parts().etc)?;
+    if config.aur {
+        aur::upgrade(copy, &config, &mut feed)?;
+    }
     Ok(before.change_to(&installed(&copy.parts().root)?))
 }
 
+/// The names that the repositories have, and the others.
+fn by_origin(copy: &WorkingCopy, names: &[String]) -> Result<(Vec<String>, Vec<String>), PacmanError> {
+    let (mut repository, mut elsewhere) = (Vec::new(), Vec::new());
+    for name in names {
+        if in_repositories(copy, name)? { repository.push(name.clone()) } else { elsewhere.push(name.clone()) }
+    }
+    Ok((repository, elsewhere))
+}
+
+/// Whether the repositories have a package or group of that name, or something that provides it.
+pub(super) fn in_repositories(copy: &WorkingCopy, name: &str) -> Result<bool, PacmanError> {
+    // With `--nodeps` only the name itself is looked for: whether it can be installed is said by the transaction, in more words.
+    let ended = quiet(copy, &["-Spdd", "--noconfirm", "--print-format", "%n"], &[name])?;
+    // Without their lists no repository seems to have anything, and everything would be built from the AUR.
+    if String::from_utf8_lossy(&ended.stderr).contains("database file for") {
+        return Err(PacmanError::Failed { cause: Cause::NoDatabase, tail: ended.tail(), command: ended.command });
+    }
+    match judged(ended) {
+        Err(PacmanError::Failed { cause: Cause::NoSuchPackage, .. }) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Those of the dependencies that nothing installed in the copy satisfies.
+pub(super) fn missing(copy: &WorkingCopy, dependencies: &[String]) -> Result<Vec<String>, PacmanError> {
+    if dependencies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words: Vec<&str> = dependencies.iter().map(String::as_str).collect();
+    // Ends with 127 when something is missing, which it lists.
+    Ok(quiet(copy, &["-T"], &words)?.text().lines().map(str::to_owned).collect())
+}
+
+/// The package's name in that of its file: `NAME-VERSION-RELEASE-ARCHITECTURE.pkg.tar…`.
+pub(super) fn package_of_file(file_name: &str) -> Option<&str> {
+    let (stem, _) = file_name.split_once(".pkg.tar")?;
+    stem.rsplitn(4, '-').nth(3)
+}
+
 /// pacman has ended with 0 in the copy.
-fn pacman(copy: &WorkingCopy, words: &[&str], names: &[String], feed: &mut Feed<'_>) -> Result<(), PacmanError> {
+pub(super) fn pacman(copy: &WorkingCopy, words: &[&str], names: &[String], feed: &mut Feed<'_>) -> Result<(), PacmanError> {
+    pacman_with(copy, &[], words, names, feed)
+}
+
+/// The same with more of the host visible.
+pub(super) fn pacman_with(
+    copy: &WorkingCopy,
+    binds: &[Bind],
+    words: &[&str],
+    names: &[String],
+    feed: &mut Feed<'_>,
+) -> Result<(), PacmanError> {
     // What a killed run left behind: nobody else can be at work in this copy.
     file::remove_if_exists(&copy.parts().root.join(PACMAN_DB).join("db.lck"))?;
     let mut invocation = with_database(words).args(["--noconfirm", "--noprogressbar"]);
     if !names.is_empty() {
         invocation = invocation.arg("--").args(names);
     }
-    match judged(copy.run(&invocation, feed.options())?) {
+    match judged(copy.run_with(binds, &invocation, feed.options())?) {
         Err(PacmanError::Failed { cause: Cause::Key, command, tail }) => {
             let cause = expired_key(copy, &tail)?.map_or(Cause::Key, Cause::ExpiredKey);
             Err(PacmanError::Failed { cause, command, tail })
@@ -147,19 +211,19 @@ pub(super) fn judged(ended: Ended) -> Result<(), PacmanError> {
     Err(PacmanError::Failed { cause: Cause::of(&words), tail: ended.tail(), command: ended.command })
 }
 
-fn quiet(copy: &WorkingCopy, words: &[&str], names: &[&str]) -> Result<Ended, PacmanError> {
+pub(super) fn quiet(copy: &WorkingCopy, words: &[&str], names: &[&str]) -> Result<Ended, PacmanError> {
     let invocation = with_database(words).arg("--").args(names);
     Ok(copy.run(&invocation, Options::capture().env("LC_ALL", "C.UTF-8").timeout(LIMIT))?)
 }
 
 /// A name without the repository in front of it and the version behind it.
-fn plain(name: &str) -> &str {
+pub(super) fn plain(name: &str) -> &str {
     let name = name.rsplit('/').next().unwrap_or(name);
     name.split(['<', '>', '=']).next().unwrap_or(name)
 }
 
 /// Refuses: what is no name of a package, group or dependency. Source: `pkgname` in PKGBUILD(5), and `repository/name`, `name>=version`.
-fn check_names(names: &[String]) -> Result<(), PacmanError> {
+pub(super) fn check_names(names: &[String]) -> Result<(), PacmanError> {
     let good = |name: &String| {
         let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b"@_+".contains(&b));
         first && name.len() <= 255 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"@._+-/<>=:~".contains(&b)) && !name.contains("..")
@@ -191,6 +255,8 @@ mod tests {
             assert!(check_names(&[bad.to_owned()]).is_err(), "{bad:?} was taken for a name");
         }
         assert!(check_names(&[]).is_err());
+        assert_eq!(package_of_file("lib32-x-1:2.1-3-x86_64.pkg.tar.zst"), Some("lib32-x"));
+        assert_eq!((package_of_file("x-1-1.pkg.tar"), package_of_file("x.tar")), (None, None));
         assert_eq!((plain("core/hello>=1"), plain("hello")), ("hello", "hello"));
     }
 }

@@ -16,6 +16,7 @@ use crate::volumes::{self, Mounts, VolumeError};
 #[derive(Debug)]
 #[must_use = "dropped, it is deleted"]
 pub struct WorkingCopy {
+    layout: Layout,
     dir: PathBuf,
     token: Token,
     parts: Parts,
@@ -66,7 +67,18 @@ impl WorkingCopy {
         file::make_dirs(&dir)?;
         let cache = layout.snapshots().parent().map(|top| top.join("var/cache/pacman/pkg")).filter(|dir| dir.is_dir());
         let parts = Parts::below(&dir);
-        Ok(Self { dir, token, parts, source, machine: None, cache, binds: Vec::new(), placeholder: Mutex::new(None) })
+        let layout = layout.clone();
+        Ok(Self { layout, dir, token, parts, source, machine: None, cache, binds: Vec::new(), placeholder: Mutex::new(None) })
+    }
+
+    /// A copy of this one as it is now, for work of which only a result is wanted. Nothing may run in this one meanwhile.
+    ///
+    /// If interrupted: what is there is garbage by its name, for the next repair.
+    pub fn branch(&self) -> Result<Self, WorkError> {
+        let mut copy = Self::create_from(&self.layout, self.parts.clone())?;
+        copy.cache.clone_from(&self.cache);
+        copy.binds.clone_from(&self.binds);
+        Ok(copy)
     }
 
     fn ready(self) -> Result<Self, WorkError> {
@@ -91,6 +103,11 @@ impl WorkingCopy {
     /// Its directory, `work/TOKEN`.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The host's directory of downloaded packages, where there is one.
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 
     /// Its name.
@@ -119,8 +136,21 @@ impl WorkingCopy {
     ///
     /// If interrupted, even by SIGKILL: nothing of it is left but the copy itself, which is garbage by its name.
     pub fn run(&self, invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
+        self.run_with(&[], invocation, options)
+    }
+
+    /// The same with more of the host visible.
+    pub fn run_with(&self, more: &[Bind], invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
         self.make_placeholder()?;
-        let view = View { parts: &self.parts, writable: true, cache: self.cache.as_deref(), binds: &self.binds };
+        let binds = [&self.binds, more].concat();
+        let view = View { parts: &self.parts, writable: true, cache: self.cache.as_deref(), binds: &binds };
+        run_inside(view, invocation, options)
+    }
+
+    /// The same where nothing can be changed but what `more` brings: the copy is read-only for it, and the package cache is not there.
+    pub fn run_reading(&self, more: &[Bind], invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
+        self.make_placeholder()?;
+        let view = View { parts: &self.parts, writable: false, cache: None, binds: more };
         run_inside(view, invocation, options)
     }
 
