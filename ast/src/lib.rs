@@ -24,6 +24,8 @@ pub mod config;
 #[cfg(feature = "host")]
 pub mod deploy;
 #[cfg(feature = "host")]
+pub mod doctor;
+#[cfg(feature = "host")]
 pub mod etc;
 #[cfg(feature = "host")]
 pub mod exec;

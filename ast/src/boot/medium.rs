@@ -127,6 +127,24 @@ impl Medium {
         open.close()
     }
 
+    /// Each copy has been written as it is and read back: the medium keeps what is written (B12).
+    ///
+    /// If interrupted: it holds the bytes that it held.
+    /// Refuses: a copy that is not whole, which is for repair to mend.
+    pub fn prove(&self) -> Result<(), MediumError> {
+        let open = self.open(MsFlags::empty())?;
+        for which in [Which::B, Which::A] {
+            let (path, offset) = open.place(which);
+            open.read(which)?;
+            let bytes = file::read_at(&path, offset, BLOCK_SIZE)?;
+            file::write_in_place(&path, offset, &bytes)?;
+            if file::read_at_from_device(&path, offset, BLOCK_SIZE)? != bytes {
+                return Err(MediumError::ReadBack(which, path));
+            }
+        }
+        open.close()
+    }
+
     /// Both copies exist with this content. For the installer: the files or the local file are made, in full length.
     pub fn create(&self, block: &BootBlock) -> Result<(), MediumError> {
         let open = self.open(MsFlags::empty())?;

@@ -153,7 +153,7 @@ fn follow_up(what: &str) -> Vec<Step> {
 }
 
 /// The shared `/var` of the machine, where it can be snapshotted beside the deployments (S9).
-fn shared_var(store: &Store) -> Option<std::path::PathBuf> {
+pub fn shared_var(store: &Store) -> Option<std::path::PathBuf> {
     let var = store.sysroot().join("var");
     let same = btrfs::is_subvolume(&var)
         && btrfs::filesystem_uuid(&var)

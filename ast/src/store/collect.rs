@@ -74,23 +74,20 @@ pub(super) struct Collected {
     pub(super) stuck: Vec<StoreError>,
 }
 
-/// What nothing names is deleted: sets, deployments, and working copies whose owner is dead.
-///
-/// If interrupted: the next repair goes on.
-/// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
-pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
-    let mut collected = Collected::default();
-    if !locked.deletes {
-        return Ok(collected);
+impl Store {
+    /// What nothing names, in words: left by something interrupted, or by a session that is dead. The next repair deletes it.
+    ///
+    /// Refuses: when tree, boot block or a menu cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<String>, StoreError> {
+        Ok(garbage(self, &self.copies()?)?.into_iter().map(|(what, _)| what).collect())
     }
-    let store = &locked.store;
+}
+
+/// Sets, deployments and kept `/var`s that nothing names, and working copies whose owner is dead. In words, and where.
+fn garbage(store: &Store, copies: &Copies) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let layout = store.layout();
-    let copies = store.copies()?;
-    let named = named(store, &copies)?;
-    if let Some((_, block)) = copies.current() {
-        vars::mark_armed(layout, block)?;
-    }
-    let mut garbage = vars::garbage(layout, &copies, |d| named.deployments.contains(&d))?;
+    let named = named(store, copies)?;
+    let mut garbage = vars::garbage(layout, copies, |d| named.deployments.contains(&d))?;
     for token in volumes::work_copies(layout)? {
         // A name of another form is nobody's we know: `doctor` explains it.
         if token.parse::<Token>().is_ok_and(|owner| !owner.is_alive()) {
@@ -103,6 +100,25 @@ pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
     for set in volumes::sets(layout)?.into_iter().filter(|set| !named.sets.contains(set)) {
         garbage.push((format!("set {set}"), layout.set(set)));
     }
+    Ok(garbage)
+}
+
+/// What nothing names is deleted.
+///
+/// If interrupted: the next repair goes on.
+/// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
+pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
+    let mut collected = Collected::default();
+    if !locked.deletes {
+        return Ok(collected);
+    }
+    let store = &locked.store;
+    let layout = store.layout();
+    let copies = store.copies()?;
+    if let Some((_, block)) = copies.current() {
+        vars::mark_armed(layout, block)?;
+    }
+    let garbage = garbage(store, &copies)?;
     if garbage.is_empty() {
         return Ok(collected);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::history::{self, Line};
-use super::open::Locked;
+use super::open::{Locked, Store};
 use super::{RoomError, StoreError, collect, derive, document, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Which;
@@ -51,6 +51,19 @@ pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomErro
     }
 }
 
+impl Store {
+    /// Whether there is space to begin something new.
+    ///
+    /// Refuses: when there is less than is needed to end it well.
+    pub fn has_space(&self) -> Result<(), StoreError> {
+        let (_, available) = btrfs::space(self.layout().snapshots())?;
+        if available < RESERVE {
+            return Err(StoreError::NoSpace { available: available / MIB, needed: RESERVE / MIB });
+        }
+        Ok(())
+    }
+}
+
 impl Locked {
     /// The plan is committed, and what follows from it is done as far as it could be.
     ///
@@ -82,17 +95,6 @@ impl Locked {
         }
         stop::point("done");
         Ok(done)
-    }
-
-    /// Whether there is space to begin something new.
-    ///
-    /// Refuses: when there is less than is needed to end it well.
-    pub fn has_space(&self) -> Result<(), StoreError> {
-        let (_, available) = btrfs::space(self.layout().snapshots())?;
-        if available < RESERVE {
-            return Err(StoreError::NoSpace { available: available / MIB, needed: RESERVE / MIB });
-        }
-        Ok(())
     }
 
     fn may_commit(&self, commit: &Commit) -> Result<(), StoreError> {

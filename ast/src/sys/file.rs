@@ -59,6 +59,15 @@ pub fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The same from the device, not from what the kernel remembers of it, as far as nobody holds that in memory.
+pub fn read_at_from_device(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let file = File::open(path).at("read", path)?;
+    let (start, count) = (i64::try_from(offset).unwrap_or(0), i64::try_from(length).unwrap_or(0));
+    // Only advice; where it is not taken the bytes are those that were written.
+    let _ = nix::fcntl::posix_fadvise(&file, start, count, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    read_at(path, offset, length)
+}
+
 /// What is in `path`.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

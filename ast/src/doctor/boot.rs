@@ -1,0 +1,90 @@
+//! Rules about what boots: block, deployments, menu.
+
+use crate::grub::install::baked_in;
+use crate::id::{DeployId, SetId};
+use crate::store::{Store, vars};
+use crate::sys::file;
+use crate::verify;
+use crate::volumes;
+use crate::work::Parts;
+
+pub(super) fn copies(store: &Store) -> Vec<String> {
+    match store.copies() {
+        Err(error) => vec![error.to_string()],
+        Ok(copies) => {
+            let of = |(name, copy): (&str, &Result<_, crate::boot::medium::MediumError>)| {
+                copy.as_ref().err().map(|error| format!("copy {name}: {error}"))
+            };
+            [("A", &copies.a), ("B", &copies.b)].into_iter().filter_map(of).collect()
+        }
+    }
+}
+
+pub(super) fn fallback(store: &Store) -> Vec<String> {
+    let prev = store.block().ok().and_then(|block| block.prev);
+    let unproven = prev.filter(|prev| !store.layout().deployment_well(*prev).exists());
+    unproven.map(|prev| format!("deployment {prev} is not known to have booted well")).into_iter().collect()
+}
+
+pub(super) fn kept_var(store: &Store) -> Vec<String> {
+    let Some(trial) = store.block().ok().and_then(|block| block.trial) else { return Vec::new() };
+    let kept = vars::kept(store).is_ok_and(|kept| kept.contains(&trial.deployment));
+    let can_be = crate::deploy::shared_var(store).is_some();
+    if kept || !can_be { Vec::new() } else { vec![format!("there is none for deployment {}, which is on trial", trial.deployment)] }
+}
+
+pub(super) fn deployments(store: &Store) -> Vec<String> {
+    let Ok(block) = store.block() else { return Vec::new() };
+    let named = [Some(block.good), block.prev, block.trial.map(|t| t.deployment)];
+    named.into_iter().flatten().flat_map(|d| lacks(store, d)).collect()
+}
+
+fn lacks(store: &Store, d: DeployId) -> Vec<String> {
+    if !volumes::is_whole_deployment(store.layout(), d) {
+        return vec![format!("deployment {d} is not whole on disk")];
+    }
+    verify::check(&Parts::of_deployment(store.layout(), d)).iter().map(|finding| format!("deployment {d}: {finding}")).collect()
+}
+
+pub(super) fn named(store: &Store) -> Vec<String> {
+    let baked = match baked_in(&store.grub_dir().join("ast")) {
+        Ok(baked) => baked,
+        Err(error) => return vec![error.to_string()],
+    };
+    let there = |d: &DeployId| volumes::is_whole_deployment(store.layout(), *d);
+    let entries = baked.iter().map(|b| b.good).filter(|d| !there(d)).map(|d| format!("the baked entry names deployment {d}, which is not whole"));
+    let sets = menu_sets(store).into_iter().filter(|set| !volumes::is_whole_set(store.layout(), *set));
+    entries.chain(sets.map(|set| format!("the menu names set {set}, which is not whole"))).collect()
+}
+
+pub(super) fn listed(store: &Store) -> Vec<String> {
+    let Ok(tree) = store.tree() else { return Vec::new() };
+    let text = snapshots(store);
+    let listed: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    let missing = tree.nodes().filter(|node| !listed.contains(&node.id.to_string().as_str()));
+    missing.map(|node| format!("snapshot {} is not in the menu", node.id)).collect()
+}
+
+/// The part of the menu with a line for each snapshot.
+fn snapshots(store: &Store) -> String {
+    let bytes = file::read_if_exists(&store.grub_dir().join("ast/snapshots.cfg")).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn menu_sets(store: &Store) -> Vec<SetId> {
+    let text = snapshots(store);
+    text.lines().filter(|line| line.starts_with("ast_snapshot ")).filter_map(|line| line.split(' ').nth(2)?.parse().ok()).collect()
+}
+
+pub(super) fn counting(store: &Store) -> Vec<String> {
+    let by_grub = store.booted().and_then(|b| b.env) == Some(false);
+    let said = by_grub.then(|| "GRUB could not save its counter at this start".to_owned());
+    said.into_iter().chain(super::write_proof(store)).collect()
+}
+
+pub(super) fn menu(store: &Store) -> Vec<String> {
+    let dir = store.grub_dir();
+    let files = ["grub.cfg", "ast/menu.cfg", "ast/menu.sums", "ast/good.cfg"].map(|name| dir.join(name));
+    let empty = files.iter().filter(|path| std::fs::metadata(path).map_or(true, |m| m.len() == 0));
+    empty.map(|path| format!("{} is missing or empty", path.display())).collect()
+}
