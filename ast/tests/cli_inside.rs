@@ -7,26 +7,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ast::layout::{MOUNT_POINTS, PACMAN_DB, Part};
-use ast::store::machine::Block;
-use ast::sys::{btrfs, file};
+use ast::layout::Part;
+use ast::sys::file;
 use common::{Machine1, n, set, skipped};
 
 /// A machine whose snapshots hold busybox, with snapshot 1.
 fn machine() -> Machine1 {
-    let machine = Machine1::new(Block::Local);
-    let root = machine.layout().set_part(set("0.1"), Part::Root);
-    btrfs::set_read_only(&root, false).expect("opened");
-    for dir in MOUNT_POINTS.into_iter().chain(["usr/bin", PACMAN_DB]) {
-        std::fs::create_dir_all(root.join(dir)).expect("dir");
-    }
-    std::fs::copy("/bin/busybox", root.join("usr/bin/busybox")).expect("busybox-static is installed");
-    for name in ["sh", "touch", "sleep", "false"] {
-        std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name)).expect("link");
-    }
-    btrfs::set_read_only(&root, true).expect("sealed");
-    assert_eq!(ast(&machine, &["clone", "0"]).0, 0);
-    machine
+    Machine1::with_busybox()
 }
 
 fn command(machine: &Machine1, words: &[&str]) -> Command {
@@ -53,7 +40,8 @@ fn copies(machine: &Machine1) -> usize {
 
 /// Started, and at the point where it has touched `/usr/started`.
 fn started(machine: &Machine1, script: &str) -> Child {
-    let child = command(machine, &["run", "1", "sh", "-c", &format!("touch /usr/started; {script}")]).stderr(Stdio::piped()).spawn().expect("ast");
+    let child =
+        command(machine, &["run", "1", "sh", "-c", &format!("touch /usr/started; {script}")]).stderr(Stdio::piped()).spawn().expect("ast");
     let begun = Instant::now();
     let is_there = || {
         let names = file::names(&machine.layout().work()).expect("list");

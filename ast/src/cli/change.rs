@@ -80,6 +80,11 @@ pub(super) fn attention(locked: &Locked, done: &Done) -> Result<(), CommandError
             .hint("the next command of ast finishes it; `ast doctor` says more"));
     }
     look_at(done.etc.as_ref())?;
+    attention_to(locked)
+}
+
+/// Exit code 5 when the repair at the start found damage.
+pub(super) fn attention_to(locked: &Locked) -> Result<(), CommandError> {
     if locked.repaired().needs_attention() {
         return Err(CommandError::new(Kind::Attention, "done, after a repair of what was found damaged").hint("`ast doctor` says more"));
     }

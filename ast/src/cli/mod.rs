@@ -7,6 +7,7 @@ mod context;
 mod deploy;
 mod desc;
 mod doctor;
+mod edit;
 mod error;
 mod etc;
 mod history;
@@ -17,6 +18,7 @@ mod packages;
 mod rollback;
 mod run;
 mod status;
+mod tmp;
 mod tree;
 mod update;
 
@@ -92,6 +94,14 @@ enum Command {
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
     #[command(visible_alias = "cr")]
     Chroot(chroot::Args),
+    /// Clear what dead sessions left
+    #[command(visible_alias = "tmpclear")]
+    Tmp(tmp::TmpArgs),
+    /// Clear what a dead session in a snapshot left
+    Unlock(tmp::UnlockArgs),
+    /// Edit the settings of a snapshot, /etc/ast.conf
+    #[command(visible_alias = "edit")]
+    EditConf(edit::Args),
     /// Save the booted /etc into its snapshot
     #[command(visible_alias = "etc")]
     EtcUpdate(etc::Args),
@@ -179,6 +189,9 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::List(args)) => packages::list(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
+        Some(Command::Tmp(args)) => tmp::tmp(&args, global),
+        Some(Command::Unlock(args)) => tmp::unlock(&args, global),
+        Some(Command::EditConf(args)) => edit::run(&args, global),
         Some(Command::EtcUpdate(args)) => etc::run(&args, global),
         Some(Command::Deploy(args)) => deploy::run(&args, global),
         Some(Command::Rollback(args)) => rollback::run(&args, global),

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek as _, Write as _};
+use std::io::{self, IsTerminal as _, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::{ExecError, Invocation};
 use crate::sys::namespace;
+use crate::sys::signal::LeftToProgram;
 
 /// How much of each captured stream is kept, its end (1 MiB: the whole of any list that we ask for, not of a runaway).
 const KEPT: usize = 1 << 20;
@@ -174,6 +175,8 @@ pub fn run_isolated(invocation: &Invocation, mut options: Options<'_>, isolation
     let command_line = invocation.display();
     tracing::debug!(target: "ast::exec", command = %command_line, "run");
     let mut command = build(invocation, &options)?;
+    // Of a shell or an editor: what is typed is meant for it.
+    let _left = (matches!(options.streams, Streams::Terminal) && io::stdin().is_terminal()).then(LeftToProgram::begin);
     let own_group = matches!(options.streams, Streams::Capture | Streams::Lines(_));
     if own_group {
         command.process_group(0);

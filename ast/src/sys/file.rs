@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{At, Result, SysError};
@@ -35,6 +35,24 @@ pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Name of the older copy that [`replace_keeping_old`] keeps.
 pub fn old_copy(path: &Path) -> Result<PathBuf> {
     beside(path, "", ".old")
+}
+
+/// `path` holds exactly `bytes`, now and after a power cut, with the owner and the mode of what was there before; new, it is root's and
+/// readable by all.
+///
+/// If interrupted: as [`replace`]. At no time can anybody read it who could not before.
+pub fn replace_like(path: &Path, bytes: &[u8]) -> Result<()> {
+    const ACTION: &str = "replace";
+    let Ok(meta) = fs::symlink_metadata(path) else { return replace(path, bytes) };
+    let tmp = beside(path, ".", ".tmp")?;
+    remove_if_exists(&tmp)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp).at(ACTION, &tmp)?;
+    file.write_all(bytes).at(ACTION, &tmp)?;
+    std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid())).at(ACTION, &tmp)?;
+    file.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777)).at(ACTION, &tmp)?;
+    file.sync_all().at(ACTION, &tmp)?;
+    fs_rename(&tmp, path)?;
+    fsync_dir(parent(path)?)
 }
 
 /// The bytes at `offset` of `path` are `bytes`, and the device has them. The file is neither created, truncated nor extended.

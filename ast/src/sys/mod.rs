@@ -10,6 +10,8 @@ pub mod lock;
 pub mod mount;
 #[cfg(feature = "host")]
 pub mod namespace;
+#[cfg(feature = "host")]
+pub mod signal;
 pub mod watchdog;
 
 use std::path::{Path, PathBuf};

@@ -76,6 +76,29 @@ impl Machine1 {
         machine
     }
 
+    /// The same, whose snapshots hold busybox and a shell of it under the name of bash, with snapshot 1.
+    pub fn with_busybox() -> Self {
+        let machine = Self::new(Block::Local);
+        let root = machine.layout().set_part(set("0.1"), Part::Root);
+        btrfs::set_read_only(&root, false).expect("opened");
+        for dir in layout::MOUNT_POINTS.into_iter().chain(["usr/bin", layout::PACMAN_DB]) {
+            std::fs::create_dir_all(root.join(dir)).expect("dir");
+        }
+        let bin = root.join("usr/bin");
+        std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+        for name in ["sh", "touch", "sleep", "false", "cat"] {
+            std::os::unix::fs::symlink("busybox", bin.join(name)).expect("link");
+        }
+        write(&bin.join("bash"), "#!/usr/bin/sh\nexec /usr/bin/sh \"$@\"\n");
+        run("chmod", &["755", &bin.join("bash").to_string_lossy()]);
+        btrfs::set_read_only(&root, true).expect("sealed");
+        let mut locked = machine.lock();
+        let (plan, _) = locked.plan_new("one").expect("a plan");
+        drop(locked.run(plan).expect("committed"));
+        drop(locked);
+        machine
+    }
+
     fn lay_out(&self) {
         let top = self.dir.path().join("top");
         std::fs::create_dir_all(&top).expect("dir");
