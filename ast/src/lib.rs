@@ -44,6 +44,8 @@ pub mod retain;
 #[cfg(feature = "host")]
 pub mod store;
 #[cfg(feature = "host")]
+pub mod transfer;
+#[cfg(feature = "host")]
 pub mod tree;
 #[cfg(feature = "host")]
 pub mod updates;

@@ -10,7 +10,9 @@ mod doctor;
 mod edit;
 mod error;
 mod etc;
+mod export;
 mod history;
+mod import;
 mod info;
 mod inside;
 mod mark;
@@ -119,6 +121,10 @@ enum Command {
     Bad(mark::Args),
     /// Delete old updates, as the unattended updater does by itself
     Clean(clean::Args),
+    /// Write a snapshot to a file that another machine can import
+    Export(export::Args),
+    /// Make a snapshot of what another machine exported
+    Import(import::Args),
     /// Say what was done when, newest first
     History(history::Args),
     /// Check every rule that must hold, and repair with --fix
@@ -200,6 +206,8 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Good(args)) => mark::good(&args, global),
         Some(Command::Bad(args)) => mark::bad(&args, global),
         Some(Command::Clean(args)) => clean::run(&args, global),
+        Some(Command::Export(args)) => export::run(&args, global),
+        Some(Command::Import(args)) => import::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
         Some(Command::Help(args)) => help(&args),

@@ -7,7 +7,7 @@ use super::tree::{Kind, Meta, Node};
 use super::{Conflict, Goal, Outcome, Report};
 
 /// Files that make this machine this one: always the device's own, when it has them.
-const CARRIED: [&str; 3] = ["machine-id", "adjtime", "resolv.conf"];
+const CARRIED: [&str; 5] = ["machine-id", "adjtime", "resolv.conf", "ast/export.key", "ast/export.pub"];
 /// The same, by their beginning.
 const CARRIED_BEGINNINGS: [&str; 1] = ["ssh/ssh_host_"];
 /// Files that belong to the snapshot: always the new one's.

@@ -77,8 +77,8 @@ fn judge(edited: &Edited, new: &Path, goal: Goal) -> Result<decide::Decided, Sys
     Ok(decide::decide(&base, &mine, &new, goal))
 }
 
-/// `into` has the files that make this machine this one (its id, its host keys, the drift of its clock), as far as `mine` has them.
-/// For a deployment whose `/etc` is the snapshot's own.
+/// `into` has the files that make this machine this one (its id, its host keys, the key of its exports, the drift of its clock), as far as
+/// `mine` has them. For a deployment whose `/etc` is the snapshot's own.
 ///
 /// If interrupted: `into` has some of them; the deployment that it belongs to is garbage still.
 pub fn carry_identity(mine: &Path, into: &Path) -> Result<(), SysError> {
@@ -89,10 +89,11 @@ pub fn carry_identity(mine: &Path, into: &Path) -> Result<(), SysError> {
             actions.push(decide::Action::Carry(path));
         }
     }
-    for name in file::names(&mine.join("ssh"))? {
-        let path = Path::new("ssh").join(&name);
-        if decide::is_identity(&path) {
-            actions.extend([decide::Action::CarryDir("ssh".into()), decide::Action::Carry(path)]);
+    for dir in ["ssh", "ast"] {
+        for path in file::names(&mine.join(dir))?.into_iter().map(|name| Path::new(dir).join(name)) {
+            if decide::is_identity(&path) {
+                actions.extend([decide::Action::CarryDir(dir.into()), decide::Action::Carry(path)]);
+            }
         }
     }
     apply::apply(&actions, &apply::Places { base: mine, mine, into }, &mut Report::default())

@@ -57,6 +57,8 @@ programs! {
     GrubInstall = "grub-install",
     /// Embeds GRUB's core image on BIOS machines.
     GrubBiosSetup = "grub-bios-setup",
+    /// Makes a stream of a subvolume, and a subvolume of a stream.
+    Btrfs = "btrfs",
     /// Makes a btrfs filesystem.
     MkfsBtrfs = "mkfs.btrfs",
     /// Makes a FAT filesystem.

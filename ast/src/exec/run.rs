@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,17 +82,21 @@ pub struct Options<'a> {
     pub env: Vec<(OsString, OsString)>,
     /// What it reads, in the place of the input that [`Streams`] names.
     pub input: Option<Vec<u8>>,
+    /// What it reads from, in the place of both: a pipe that somebody else fills.
+    pub stdin: Option<OwnedFd>,
+    /// What it writes to, in the place of the output that [`Streams`] names: a pipe that somebody else empties.
+    pub stdout: Option<OwnedFd>,
 }
 
 impl Options<'_> {
     /// Streams as given, no limit, nothing else.
     pub const fn new(streams: Streams<'_>) -> Options<'_> {
-        Options { streams, timeout: None, cancel: None, env: Vec::new(), input: None }
+        Options { streams, timeout: None, cancel: None, env: Vec::new(), input: None, stdin: None, stdout: None }
     }
 
     /// Both streams kept.
     pub const fn capture() -> Self {
-        Self { streams: Streams::Capture, timeout: None, cancel: None, env: Vec::new(), input: None }
+        Options::new(Streams::Capture)
     }
 
     /// With one more variable.
@@ -106,6 +110,20 @@ impl Options<'_> {
     #[must_use]
     pub fn input(mut self, bytes: &[u8]) -> Self {
         self.input = Some(bytes.to_owned());
+        self
+    }
+
+    /// Reading from this.
+    #[must_use]
+    pub fn stdin(mut self, from: OwnedFd) -> Self {
+        self.stdin = Some(from);
+        self
+    }
+
+    /// Writing to this.
+    #[must_use]
+    pub fn stdout(mut self, to: OwnedFd) -> Self {
+        self.stdout = Some(to);
         self
     }
 
@@ -174,7 +192,7 @@ pub fn run(invocation: &Invocation, options: Options<'_>) -> Result<Ended, ExecE
 pub fn run_isolated(invocation: &Invocation, mut options: Options<'_>, isolation: Isolation) -> Result<Ended, ExecError> {
     let command_line = invocation.display();
     tracing::debug!(target: "ast::exec", command = %command_line, "run");
-    let mut command = build(invocation, &options)?;
+    let mut command = build(invocation, &mut options)?;
     // Of a shell or an editor: what is typed is meant for it.
     let _left = (matches!(options.streams, Streams::Terminal) && io::stdin().is_terminal()).then(LeftToProgram::begin);
     let own_group = matches!(options.streams, Streams::Capture | Streams::Lines(_));
@@ -198,7 +216,7 @@ pub fn run_isolated(invocation: &Invocation, mut options: Options<'_>, isolation
 }
 
 /// The command with its streams and its cleared environment.
-fn build(invocation: &Invocation, options: &Options<'_>) -> Result<Command, ExecError> {
+fn build(invocation: &Invocation, options: &mut Options<'_>) -> Result<Command, ExecError> {
     #[allow(clippy::disallowed_methods, reason = "this is the room that owns it")]
     let mut command = Command::new(invocation.executable()?);
     command.args(invocation.arguments()).env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
@@ -220,6 +238,12 @@ fn build(invocation: &Invocation, options: &Options<'_>) -> Result<Command, Exec
     if let Some(bytes) = &options.input {
         let file = in_memory(bytes).map_err(|source| ExecError::Start { command: invocation.display(), source })?;
         command.stdin(file);
+    }
+    if let Some(from) = options.stdin.take() {
+        command.stdin(from);
+    }
+    if let Some(to) = options.stdout.take() {
+        command.stdout(to);
     }
     Ok(command)
 }

@@ -196,6 +196,30 @@ pub fn subvolume_id(path: &Path) -> Result<u64> {
     Ok(args.treeid)
 }
 
+/// What a subvolume is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uuids {
+    /// Its own UUID.
+    pub own: String,
+    /// The UUID of what it was received from; the kernel forgets it when the subvolume is made writable.
+    pub received: Option<String>,
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`: offsets of the two UUIDs, and its size.
+const INFO_UUID: usize = 296;
+const INFO_RECEIVED: usize = 328;
+const INFO_SIZE: usize = 504;
+
+/// What the subvolume at `path` is known by.
+pub fn uuids(path: &Path) -> Result<Uuids> {
+    const ACTION: &str = "read the UUIDs of";
+    let mut info = [0u8; INFO_SIZE];
+    call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 60, INFO_SIZE), &mut info).at(ACTION, path)?;
+    let uuid = |at: usize| info.get(at..at + 16).filter(|bytes| bytes.iter().any(|b| *b != 0)).and_then(format_uuid);
+    let none = || SysError { action: ACTION, path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
+    Ok(Uuids { own: uuid(INFO_UUID).ok_or_else(none)?, received: uuid(INFO_RECEIVED) })
+}
+
 /// UUID of the btrfs that holds `path`, as `blkid` writes it.
 pub fn filesystem_uuid(path: &Path) -> Result<String> {
     const ACTION: &str = "read the filesystem's UUID at";

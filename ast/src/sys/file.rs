@@ -32,6 +32,89 @@ pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes)
 }
 
+/// `path` holds exactly `bytes`, now and after a power cut, and only root can read it.
+///
+/// If interrupted: as [`replace`].
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let tmp = beside(path, ".", ".tmp")?;
+    remove_if_exists(&tmp)?;
+    write_synced_as(&tmp, bytes, 0o600)?;
+    fs_rename(&tmp, path)?;
+    fsync_dir(parent(path)?)
+}
+
+/// A file without a name on the filesystem of `dir`, gone with its last user.
+pub fn unnamed(dir: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_TMPFILE)
+        .open(dir)
+        .at("make a file without a name in", dir)
+}
+
+/// A file that is written beside `path` and becomes it at the end.
+#[derive(Debug)]
+#[must_use = "dropped, it is gone"]
+pub struct Draft {
+    /// To be written.
+    pub file: File,
+    tmp: PathBuf,
+    path: PathBuf,
+    /// Whether it has no name yet, so that an interruption leaves nothing.
+    unnamed: bool,
+    published: bool,
+}
+
+impl Draft {
+    /// An empty file for what will be at `path`, with this mode.
+    ///
+    /// If interrupted: nothing is left, or on a filesystem that has no files without a name `.NAME.tmp`, which the next one overwrites.
+    pub fn of(path: &Path, mode: u32) -> Result<Self> {
+        let tmp = beside(path, ".", ".tmp")?;
+        remove_if_exists(&tmp)?;
+        let dir = parent(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(mode);
+        let (file, unnamed) = match options.clone().custom_flags(nix::libc::O_TMPFILE).open(dir) {
+            Ok(file) => (file, true),
+            // FAT, and some network filesystems.
+            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EISDIR | nix::libc::EINVAL)) => {
+                (options.create_new(true).custom_flags(nix::libc::O_NOFOLLOW).open(&tmp).at("make the file", &tmp)?, false)
+            }
+            Err(error) => return Err(error).at("make a file in", dir),
+        };
+        Ok(Self { file, tmp, path: path.to_owned(), unnamed, published: false })
+    }
+
+    /// It is on disk and is `path`, whatever was there before.
+    ///
+    /// If interrupted: `path` is as before or whole.
+    pub fn publish(mut self) -> Result<()> {
+        use std::os::fd::AsRawFd;
+        const ACTION: &str = "write";
+        self.file.sync_all().at(ACTION, &self.path)?;
+        if self.unnamed {
+            let own = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+            let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
+            nix::unistd::linkat(nix::fcntl::AT_FDCWD, &own, nix::fcntl::AT_FDCWD, &self.tmp, follow).at(ACTION, &self.tmp)?;
+            self.unnamed = false;
+        }
+        fs_rename(&self.tmp, &self.path)?;
+        self.published = true;
+        fsync_dir(parent(&self.path)?)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published && !self.unnamed {
+            drop(remove_if_exists(&self.tmp));
+        }
+    }
+}
+
 /// Name of the older copy that [`replace_keeping_old`] keeps.
 pub fn old_copy(path: &Path) -> Result<PathBuf> {
     beside(path, "", ".old")
@@ -179,12 +262,16 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_synced_as(path, bytes, 0o644)
+}
+
+fn write_synced_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     const ACTION: &str = "write";
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o644)
+        .mode(mode)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(path)
         .at(ACTION, path)?;

@@ -29,6 +29,13 @@ pub fn unshare() -> Result<()> {
     nix::sched::unshare(flags).at("leave the namespaces of", Path::new("/proc/thread-self"))
 }
 
+/// The calling thread has mounts of its own, which nobody else sees and which end with it. Others learn of them through `/proc` only if it
+/// is the first thread of its process.
+pub fn own_mounts() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).at("leave the mounts of", Path::new("/proc/thread-self"))?;
+    super::mount::make_private()
+}
+
 /// `new_root`, which is a mount, is `/` of the calling thread's mount namespace, and nothing of the old one is reachable by path.
 pub fn pivot_root(new_root: &Path) -> Result<()> {
     const SWITCH: &str = "make the root directory";

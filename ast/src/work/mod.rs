@@ -17,6 +17,7 @@ mod inside;
 mod litter;
 mod owner;
 mod parts;
+mod place;
 mod resolv;
 mod terminal;
 mod updated;
@@ -32,6 +33,7 @@ pub use copy::{ReadyToSeal, WorkingCopy, delete_parts};
 pub use inside::{Bind, PACKAGE_CACHE, View, run_inside};
 pub use owner::{ParseTokenError, Token};
 pub use parts::Parts;
+pub use place::Place;
 
 /// Why a working copy could not be made, entered or finished.
 #[derive(Debug, thiserror::Error)]
