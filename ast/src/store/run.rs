@@ -56,9 +56,17 @@ impl Store {
     ///
     /// Refuses: when there is less than is needed to end it well.
     pub fn has_space(&self) -> Result<(), StoreError> {
+        self.has_space_for(0)
+    }
+
+    /// Whether there is space to begin something new that takes about this many bytes.
+    ///
+    /// Refuses: when there is less than is needed to end it well.
+    pub fn has_space_for(&self, bytes: u64) -> Result<(), StoreError> {
         let (_, available) = btrfs::space(self.layout().snapshots())?;
-        if available < RESERVE {
-            return Err(StoreError::NoSpace { available: available / MIB, needed: RESERVE / MIB });
+        let needed = RESERVE.saturating_add(bytes);
+        if available < needed {
+            return Err(StoreError::NoSpace { available: available / MIB, needed: needed.div_ceil(MIB) });
         }
         Ok(())
     }
