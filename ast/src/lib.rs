@@ -20,6 +20,8 @@ pub mod layout;
 pub mod sys;
 
 #[cfg(feature = "host")]
+pub mod apply;
+#[cfg(feature = "host")]
 pub mod config;
 #[cfg(feature = "host")]
 pub mod deploy;

@@ -6,6 +6,7 @@ use super::change::{attention, locked, opened};
 use super::context::{Global, print};
 use super::error::{CommandError, Kind};
 use crate::id::{SetId, SnapshotId};
+use crate::plan::Commit;
 use crate::work::{ReadyToSeal, WorkError, WorkingCopy};
 
 /// What becomes of a working copy.
@@ -28,6 +29,18 @@ pub(super) fn change(
     what: &str,
     work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
 ) -> Result<(), CommandError> {
+    change_and_describe(global, n, base, what, None, work)
+}
+
+/// The same; the new generation comes with another description, if one is given.
+pub(super) fn change_and_describe(
+    global: &Global,
+    n: SnapshotId,
+    base: bool,
+    what: &str,
+    description: Option<&str>,
+    work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
+) -> Result<(), CommandError> {
     if n == SnapshotId::BASE && !base {
         return Err(CommandError::refused("snapshot 0 is the base and is not changed like the others")
             .hint("`ast base-update` upgrades it, `ast chroot --base 0` opens it, `ast new` makes a snapshot of it"));
@@ -48,7 +61,7 @@ pub(super) fn change(
         }
         Outcome::Save(document) => {
             let ready = copy.finish()?;
-            seal(global, set, &ready, what, &document)
+            seal(global, set, &ready, what, description, &document)
         }
     }
 }
@@ -60,9 +73,12 @@ pub(super) fn begin(global: &Global, n: SnapshotId) -> Result<SetId, CommandErro
     Ok(locked.set_of(n)?)
 }
 
-fn seal(global: &Global, set: SetId, ready: &ReadyToSeal, what: &str, document: &Value) -> Result<(), CommandError> {
+fn seal(global: &Global, set: SetId, ready: &ReadyToSeal, what: &str, description: Option<&str>, document: &Value) -> Result<(), CommandError> {
     let mut locked = locked(global)?;
-    let (plan, new) = locked.plan_seal(set, ready.dir(), what)?;
+    let (mut plan, new) = locked.plan_seal(set, ready.dir(), what)?;
+    if let (Some(text), Commit::Tree { after, .. }) = (description, &mut plan.commit) {
+        after.describe(set.snapshot, text)?;
+    }
     let done = locked.run(plan)?;
     for finding in ready.findings() {
         global.say(format_args!("snapshot {} would not boot: {finding}", set.snapshot));

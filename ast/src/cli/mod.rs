@@ -1,5 +1,6 @@
 //! The command line: one file per verb, errors mapped to exit codes in one place.
 
+mod apply;
 mod change;
 mod chroot;
 mod clean;
@@ -91,6 +92,8 @@ enum Command {
     BaseUpdate(packages::BaseArgs),
     /// List the packages of a snapshot
     List(packages::ListArgs),
+    /// Bring a snapshot to what a file says: packages, users, files, services, kernel arguments, commands
+    Apply(apply::Args),
     /// Run one command in a snapshot; saved when it ends with 0
     Run(run::Args),
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
@@ -193,6 +196,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Upgrade(args)) => packages::upgrade(&args, global),
         Some(Command::BaseUpdate(args)) => packages::base_update(&args, global),
         Some(Command::List(args)) => packages::list(&args, global),
+        Some(Command::Apply(args)) => apply::run(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
         Some(Command::Tmp(args)) => tmp::tmp(&args, global),

@@ -83,6 +83,18 @@ programs! {
     Date = "date",
     /// Copies files with everything that belongs to them.
     Cp = "cp",
+    /// Puts a file into its place with owner and mode.
+    Install = "install",
+    /// Makes links.
+    Ln = "ln",
+    /// Makes directories.
+    Mkdir = "mkdir",
+    /// Removes files.
+    Rm = "rm",
+    /// Adds a user.
+    Useradd = "useradd",
+    /// Changes a user.
+    Usermod = "usermod",
     /// Runs a root as a container.
     SystemdNspawn = "systemd-nspawn",
 }

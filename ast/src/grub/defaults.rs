@@ -50,6 +50,8 @@ pub struct PassedOver {
 #[derive(Debug, Clone)]
 struct Setting {
     line: usize,
+    /// Where the value is written, when it is the whole of it.
+    span: Option<std::ops::Range<usize>>,
     value: Result<String, DefaultsError>,
 }
 
@@ -78,6 +80,18 @@ impl Defaults {
             None => Ok(None),
             Some(Setting { value: Ok(value), .. }) => Ok(Some(value)),
             Some(Setting { value: Err(error), .. }) => Err(error.clone()),
+        }
+    }
+
+    /// `text` with `name` set to `value`, which has no quotes, backslashes or `$` in it; every other byte is as it was.
+    pub fn with(text: &str, name: &str, value: &str) -> String {
+        let all = Self::parse(text);
+        match all.settings.get(name).and_then(|s| s.span.clone()) {
+            Some(span) => format!("{}\"{value}\"{}", text.get(..span.start).unwrap_or_default(), text.get(span.end..).unwrap_or_default()),
+            None => {
+                let between = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+                format!("{text}{between}{name}=\"{value}\"\n")
+            }
         }
     }
 
@@ -170,12 +184,14 @@ impl Reader<'_> {
             return;
         }
         self.next();
+        let from = self.at;
         let mut value = self.value(all, &name, line);
+        let span = (!appends).then_some(from..self.at);
         if appends {
             let before = all.settings.get(&name).map_or(Ok(String::new()), |s| s.value.clone());
             value = before.and_then(|before| value.map(|value| before + &value));
         }
-        all.settings.insert(name, Setting { line, value });
+        all.settings.insert(name, Setting { line, span, value });
         // Behind a value there may be a comment, or a command that would have run with it.
         self.skip_while(|c| c == ' ' || c == '\t');
         if self.peek() == Some('#') {

@@ -17,16 +17,16 @@ use ast_tests::lab::repo::State;
 use crate::bed::{Bed, Mirror, ask, listing, sh};
 
 /// A bed whose snapshot may use an AUR of ours, and a second repository with what building needs.
-struct Workshop {
-    bed: Bed,
-    aur: Aur,
+pub struct Workshop {
+    pub bed: Bed,
+    pub aur: Aur,
     _mirror: Mirror,
     _devel: Server,
     _dir: tempfile::TempDir,
 }
 
 impl Workshop {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (bed, mirror, aur) = (Bed::with_system(), Mirror::of(State::V1), Aur::new());
         let dir = tempfile::tempdir().expect("dir");
         make_devel(dir.path());
@@ -74,7 +74,7 @@ fn make_devel(dir: &Path) {
 }
 
 /// A server of git repositories, as the AUR is one.
-struct Aur {
+pub struct Aur {
     dir: tempfile::TempDir,
     port: u16,
     daemon: Child,
@@ -133,9 +133,14 @@ impl Aur {
         self.commit(base, &[&[("PKGBUILD", pkgbuild), (".SRCINFO", info.as_str())], files].concat());
     }
 
+    /// A library, of this version.
+    pub fn publish_lib(&self, version: u32) {
+        self.publish("aur-lib", &lib(version), &[]);
+    }
+
     /// An application, the library it needs to run, and a tool that is only needed to build it: three PKGBUILDs.
     fn with_a_chain(&self) {
-        self.publish("aur-lib", &lib(1), &[]);
+        self.publish_lib(1);
         self.publish(
             "aur-tool",
             "pkgname=aur-tool\npkgver=1\npkgrel=1\narch=(any)\npackage() { mkdir -p \"$pkgdir/usr/bin\"; \
@@ -241,13 +246,13 @@ fn names_below(copy: &WorkingCopy) -> std::collections::BTreeSet<String> {
 #[test]
 fn r4_an_upgrade_builds_what_is_newer_and_nothing_else() {
     let shop = Workshop::new();
-    shop.aur.publish("aur-lib", &lib(1), &[]);
+    shop.aur.publish_lib(1);
     let copy = shop.bed.copy();
     pacman::upgrade(&copy, Feed::Nobody).expect("nothing of the AUR is there");
     assert_eq!(shop.install(&copy, "aur-lib").expect("built"), ["aur-lib"]);
     assert!(pacman::upgrade(&copy, Feed::Nobody).expect("nothing is newer").is_empty());
 
-    shop.aur.publish("aur-lib", &lib(10), &[]);
+    shop.aur.publish_lib(10);
     assert_eq!(pacman::upgrade(&copy, Feed::Nobody).expect("built anew").to_string(), "  aur-lib 1-1 -> 10-1\n");
     assert!(installed(&copy.parts().root).expect("a database").get("aur-lib").is_some_and(|p| p.explicit), "the reason was lost");
 
