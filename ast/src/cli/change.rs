@@ -25,8 +25,13 @@ pub(super) fn opened(global: &Global) -> Result<Store, CommandError> {
 
 /// The machine, locked and repaired; what the repair did is told.
 pub(super) fn locked(global: &Global) -> Result<Locked, CommandError> {
+    locked_within(global, PATIENCE)
+}
+
+/// The same for somebody who may wait this long: what took minutes to make is not thrown away for a short verb of another.
+pub(super) fn locked_within(global: &Global, patience: Duration) -> Result<Locked, CommandError> {
     global.may_write()?;
-    let locked = opened(global)?.lock(Wait::Up(PATIENCE))?;
+    let locked = opened(global)?.lock(Wait::Up(patience))?;
     for mended in &locked.repaired().mended {
         tracing::info!("repaired: {mended}");
     }

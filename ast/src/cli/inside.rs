@@ -1,13 +1,20 @@
 //! The way of every verb that works inside a snapshot: a working copy, the work, a short plan that seals it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::change::{attention, locked, opened};
+use super::change::{attention, locked, locked_within, opened};
 use super::context::{Global, print};
 use super::error::{CommandError, Kind};
 use crate::id::{SetId, SnapshotId};
 use crate::plan::Commit;
+use crate::store::Locked;
 use crate::work::{ReadyToSeal, WorkError, WorkingCopy};
+
+/// How long finished work waits for another ast before it is given up: the longest short verb (a deploy, which hashes a kernel) takes
+/// seconds on a slow disk.
+pub(super) const FINISHED: Duration = Duration::from_secs(60);
 
 /// What becomes of a working copy.
 #[derive(Debug)]
@@ -16,6 +23,26 @@ pub(super) enum Outcome {
     Save(Value),
     /// Nothing was changed that is worth keeping; not an error.
     Nothing(&'static str),
+}
+
+/// What became of a snapshot.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It has a new generation.
+    Saved(Saved),
+    /// It is as it was, and that is no error.
+    Nothing(&'static str),
+}
+
+/// A snapshot has a new generation.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// It.
+    pub set: SetId,
+    /// What the work said, for programs.
+    pub document: Value,
+    /// What somebody should look at, though it is done (exit code 5).
+    pub attention: Result<(), CommandError>,
 }
 
 /// The snapshot is as `work` left its copy, or as it was.
@@ -41,40 +68,85 @@ pub(super) fn change_and_describe(
     description: Option<&str>,
     work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
 ) -> Result<(), CommandError> {
-    if n == SnapshotId::BASE && !base {
-        return Err(CommandError::refused("snapshot 0 is the base and is not changed like the others")
-            .hint("`ast base-update` upgrades it, `ast chroot --base 0` opens it, `ast new` makes a snapshot of it"));
+    if !base {
+        no_base(n)?;
     }
     if global.dry_run {
-        let set = opened(global)?.set_of(n)?;
-        return print(&format!(
-            "{what}:\n    copy set {set} as a working copy\n    {what} in it\n  * seal it as the next generation of snapshot {n}\n"
-        ));
+        return print(&planned(global, n, what)?);
     }
     let set = begin(global, n)?;
-    let layout = opened(global)?.layout().clone();
-    let copy = WorkingCopy::create(&layout, set)?;
-    match work(&copy)? {
-        Outcome::Nothing(why) => {
+    match once(global, set, what, description, work)? {
+        Ended::Nothing(why) => {
             global.say(why);
             Ok(())
         }
-        Outcome::Save(document) => {
-            let ready = copy.finish()?;
-            seal(global, set, &ready, what, description, &document)
+        Ended::Saved(Saved { set, document, attention }) => {
+            if global.json {
+                global.print_json(&document)?;
+            } else {
+                global.say(format_args!("saved as generation {} of snapshot {}", set.generation, set.snapshot));
+            }
+            attention
         }
     }
+}
+
+/// Refuses: the base, which is changed by verbs of its own.
+pub(super) fn no_base(n: SnapshotId) -> Result<(), CommandError> {
+    if n != SnapshotId::BASE {
+        return Ok(());
+    }
+    Err(CommandError::refused("snapshot 0 is the base and is not changed like the others")
+        .hint("`ast base-update` upgrades it, `ast chroot --base 0` opens it, `ast new` makes a snapshot of it"))
+}
+
+/// What would be done, for a dry run.
+pub(super) fn planned(global: &Global, n: SnapshotId, what: &str) -> Result<String, CommandError> {
+    let set = opened(global)?.set_of(n)?;
+    Ok(format!("{what}:\n    copy set {set} as a working copy\n    {what} in it\n  * seal it as the next generation of snapshot {n}\n"))
 }
 
 /// Repairs, looks whether there is space, and gives the set to copy. The lock ends here: a shell may stay open for days.
 pub(super) fn begin(global: &Global, n: SnapshotId) -> Result<SetId, CommandError> {
-    let locked = locked(global)?;
+    begin_under(locked(global)?, n)
+}
+
+/// The same under a lock that is held already, and ends here.
+pub(super) fn begin_under(locked: Locked, n: SnapshotId) -> Result<SetId, CommandError> {
     locked.has_space()?;
     Ok(locked.set_of(n)?)
 }
 
-fn seal(global: &Global, set: SetId, ready: &ReadyToSeal, what: &str, description: Option<&str>, document: &Value) -> Result<(), CommandError> {
-    let mut locked = locked(global)?;
+/// The snapshot of `set` is as `work` left its copy, with this description if there is one, or as it was; nothing is printed.
+///
+/// If interrupted: the snapshot is as it was, and the copy is garbage by its name.
+pub(super) fn once(
+    global: &Global,
+    set: SetId,
+    what: &str,
+    description: Option<&str>,
+    work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
+) -> Result<Ended, CommandError> {
+    let layout = opened(global)?.layout().clone();
+    let copy = WorkingCopy::create(&layout, set)?;
+    match work(&copy)? {
+        Outcome::Nothing(why) => Ok(Ended::Nothing(why)),
+        Outcome::Save(document) => {
+            let ready = copy.finish()?;
+            seal(global, set, &ready, what, description, document).map(Ended::Saved)
+        }
+    }
+}
+
+fn seal(
+    global: &Global,
+    set: SetId,
+    ready: &ReadyToSeal,
+    what: &str,
+    description: Option<&str>,
+    mut document: Value,
+) -> Result<Saved, CommandError> {
+    let mut locked = locked_within(global, FINISHED)?;
     let (mut plan, new) = locked.plan_seal(set, ready.dir(), what)?;
     if let (Some(text), Commit::Tree { after, .. }) = (description, &mut plan.commit) {
         after.describe(set.snapshot, text)?;
@@ -83,16 +155,10 @@ fn seal(global: &Global, set: SetId, ready: &ReadyToSeal, what: &str, descriptio
     for finding in ready.findings() {
         global.say(format_args!("snapshot {} would not boot: {finding}", set.snapshot));
     }
-    if global.json {
-        let mut document = document.clone();
-        if let Value::Object(fields) = &mut document {
-            fields.insert("set".into(), Value::String(new.to_string()));
-        }
-        global.print_json(&document)?;
-    } else {
-        global.say(format_args!("saved as generation {} of snapshot {}", new.generation, new.snapshot));
+    if let Value::Object(fields) = &mut document {
+        fields.insert("set".into(), Value::String(new.to_string()));
     }
-    attention(&locked, &done)
+    Ok(Saved { set: new, document, attention: attention(&locked, &done) })
 }
 
 impl From<WorkError> for CommandError {

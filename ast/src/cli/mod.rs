@@ -1,5 +1,6 @@
 //! The command line: one file per verb, errors mapped to exit codes in one place.
 
+mod across;
 mod apply;
 mod change;
 mod chroot;
@@ -18,11 +19,15 @@ mod info;
 mod inside;
 mod mark;
 mod packages;
+mod refresh;
 mod rollback;
 mod run;
 mod status;
+mod sync;
 mod tmp;
 mod tree;
+mod tree_packages;
+mod tree_run;
 mod update;
 
 use std::process::ExitCode;
@@ -87,15 +92,33 @@ enum Command {
     /// Upgrade all packages of a snapshot, or none
     #[command(visible_alias = "up")]
     Upgrade(packages::UpgradeArgs),
+    /// Upgrade a tree, and install below each snapshot what it has and its children lack
+    #[command(visible_alias = "tree-sync")]
+    Sync(sync::Args),
+    /// The same without upgrading, from the package files that the parent was made of
+    #[command(visible_alias = "fsync")]
+    ForceSync(sync::Args),
+    /// Bring newer package databases, where no partial upgrade can come of them
+    #[command(visible_alias = "ref")]
+    Refresh(refresh::Args),
     /// Upgrade the base snapshot
     #[command(visible_alias = "bu")]
     BaseUpdate(packages::BaseArgs),
+    /// Remove packages from a snapshot and everything below it
+    #[command(visible_alias = "tremove")]
+    TreeRmpkg(tree_packages::RemoveArgs),
+    /// Upgrade a snapshot and everything below it
+    #[command(visible_alias = "tupgrade")]
+    TreeUpgrade(tree_packages::UpgradeArgs),
     /// List the packages of a snapshot
     List(packages::ListArgs),
     /// Bring a snapshot to what a file says: packages, users, files, services, kernel arguments, commands
     Apply(apply::Args),
     /// Run one command in a snapshot; saved when it ends with 0
     Run(run::Args),
+    /// Run one command in a snapshot and everything below it
+    #[command(visible_alias = "trun")]
+    TreeRun(tree_run::Args),
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
     #[command(visible_alias = "cr")]
     Chroot(chroot::Args),
@@ -194,10 +217,16 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Install(args)) => packages::install(&args, global),
         Some(Command::Remove(args)) => packages::remove(&args, global),
         Some(Command::Upgrade(args)) => packages::upgrade(&args, global),
+        Some(Command::Sync(args)) => sync::run(&args, sync::How::Upgraded, global),
+        Some(Command::ForceSync(args)) => sync::run(&args, sync::How::AsItIs, global),
+        Some(Command::Refresh(args)) => refresh::run(&args, global),
         Some(Command::BaseUpdate(args)) => packages::base_update(&args, global),
+        Some(Command::TreeRmpkg(args)) => tree_packages::remove(&args, global),
+        Some(Command::TreeUpgrade(args)) => tree_packages::upgrade(&args, global),
         Some(Command::List(args)) => packages::list(&args, global),
         Some(Command::Apply(args)) => apply::run(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
+        Some(Command::TreeRun(args)) => tree_run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
         Some(Command::Tmp(args)) => tmp::tmp(&args, global),
         Some(Command::Unlock(args)) => tmp::unlock(&args, global),

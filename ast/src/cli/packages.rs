@@ -86,7 +86,7 @@ pub(super) fn list(args: &ListArgs, global: &Global) -> Result<(), CommandError>
 }
 
 /// pacman's own output is for people: with `--json` or `-q` nobody reads it.
-fn feed(global: &Global) -> Feed<'static> {
+pub(super) fn feed(global: &Global) -> Feed<'static> {
     if global.json || global.quiet { Feed::Nobody } else { Feed::Terminal }
 }
 
@@ -107,6 +107,9 @@ impl From<PacmanError> for CommandError {
         match (&error, error.cause()) {
             (_, Some(cause)) => failure.hint(cause.hint()).hint("the snapshot is as it was"),
             (PacmanError::Aur(error), None) => failure.hint(error.hint()).hint("the snapshot is as it was"),
+            (PacmanError::Mixture { .. } | PacmanError::NotCached { .. }, None) => failure.hint(
+                "`ast sync N` upgrades first, and fetches what is missing; what no repository has is built with `aur::True` in /etc/ast.conf",
+            ),
             _ => failure,
         }
     }

@@ -265,6 +265,11 @@ pub(super) fn is_identity(path: &Path) -> bool {
     is_carried(path) && path != Path::new("resolv.conf")
 }
 
+/// Whether no other `/etc` has a say in the file: it is this machine's or this snapshot's, or generated from its packages.
+pub(super) fn is_own(path: &Path) -> bool {
+    is_carried(path) || is_one_of(path, &OF_SNAPSHOT) || is_generated(path)
+}
+
 fn is_generated(path: &Path) -> bool {
     is_one_of(path, &GENERATED) || GENERATED_DIRS.iter().any(|dir| path.starts_with(dir))
 }

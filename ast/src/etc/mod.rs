@@ -8,6 +8,7 @@
 
 mod accounts;
 mod apply;
+mod bring;
 mod decide;
 mod report;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::id::DeployId;
 use crate::layout::{Layout, Part};
 use crate::sys::{SysError, file};
 
+pub use bring::{Brought, Owned, Pristine, bring};
 pub use decide::is_carried;
 pub use report::{Conflict, Outcome, Report, shown};
 

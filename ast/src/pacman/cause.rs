@@ -75,8 +75,8 @@ impl Cause {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoSuchPackage => {
-                "look at the spelling; `ast upgrade N` brings newer databases; for packages of the AUR, `aur::True` in /etc/ast.conf of the \
-                 snapshot (`ast edit-conf N`)"
+                "look at the spelling; `ast refresh N` brings newer databases, `ast upgrade N` where that finds newer packages; for packages of \
+                 the AUR, `aur::True` in /etc/ast.conf of the snapshot (`ast edit-conf N`)"
             }
             Self::Gone => "the mirror has newer packages than the snapshot knows: `ast upgrade N` first",
             Self::Network => "look at the network and at /etc/pacman.d/mirrorlist of the snapshot",
@@ -89,7 +89,7 @@ impl Cause {
             Self::Space => "`ast del` of a snapshot, or `ast clean`, gives space back",
             Self::FileConflict => "move the file away in `ast chroot N`",
             Self::Dependency => "`ast upgrade N` first: a partial upgrade is refused",
-            Self::NoDatabase => "`ast upgrade N` brings the databases",
+            Self::NoDatabase => "`ast refresh N` or `ast upgrade N` brings the databases",
             Self::Locked => "wait for it to end",
             Self::Other => "pacman's words above say what to do",
         }

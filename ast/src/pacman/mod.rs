@@ -8,15 +8,23 @@ mod aur;
 mod cache;
 mod cause;
 mod check;
+mod local;
+mod pristine;
+mod refresh;
 mod set;
+mod share;
 mod transaction;
 
 pub use aur::{AurError, BuildCause, SrcInfoError};
 pub use cache::spare_files;
 pub use cause::Cause;
 pub use check::{Update, check_updates, update_fingerprint};
+pub use local::held;
+pub use pristine::owned_in_etc;
+pub use refresh::{Refreshed, refresh};
 pub use set::{Change, Package, PackageSet, installed};
-pub use transaction::{Feed, install, remove, upgrade};
+pub use share::{lacking, share, share_from_cache};
+pub use transaction::{Feed, check_names, install, remove, upgrade};
 
 use crate::config::snapshot::LoadError;
 use crate::exec::ExecError;
@@ -60,6 +68,24 @@ pub enum PacmanError {
     /// The snapshot's settings cannot be read.
     #[error(transparent)]
     Config(#[from] LoadError),
+    /// Packages of different ages would be mixed: a partial upgrade.
+    #[error("{name} is {here} here and {parent} in the snapshot above, so that a package from there would be a partial upgrade")]
+    Mixture {
+        /// A package that is needed.
+        name: String,
+        /// Its version here.
+        here: String,
+        /// Its version in the snapshot above.
+        parent: String,
+    },
+    /// The file that a package was installed from is gone.
+    #[error("the package file of {name} {version} is not in the cache any more")]
+    NotCached {
+        /// The package.
+        name: String,
+        /// Its version.
+        version: String,
+    },
     /// A word that pacman would take for an option.
     #[error("{0:?} is no name of a package")]
     BadName(String),

@@ -223,7 +223,7 @@ pub(super) fn plain(name: &str) -> &str {
 }
 
 /// Refuses: what is no name of a package, group or dependency. Source: `pkgname` in PKGBUILD(5), and `repository/name`, `name>=version`.
-pub(super) fn check_names(names: &[String]) -> Result<(), PacmanError> {
+pub fn check_names(names: &[String]) -> Result<(), PacmanError> {
     let good = |name: &String| {
         let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b"@_+".contains(&b));
         first && name.len() <= 255 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"@._+-/<>=:~".contains(&b)) && !name.contains("..")
