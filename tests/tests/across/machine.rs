@@ -191,8 +191,18 @@ impl Machine {
         self.make(name, version, &format!("group = {group}\\n"));
     }
 
-    fn make(&self, name: &str, version: &str, info: &str) {
+    /// A copy of the lab's key, with an agent that no other test ends.
+    fn key(&self) -> (PathBuf, String) {
         let signer = Signer::open(&cache_dir()).expect("key");
+        let home = self.dir.path().join("key");
+        if !home.exists() {
+            sh(&format!("cp -a {} {}", signer.home().display(), home.display()));
+        }
+        (home, signer.fingerprint().to_owned())
+    }
+
+    fn make(&self, name: &str, version: &str, info: &str) {
+        let (home, key) = self.key();
         let tree = tempfile::tempdir_in(self.dir.path()).expect("dir");
         let script = format!(
             "cd {tree}; mkdir -p usr/share/{name}; echo {version} > usr/share/{name}/version
@@ -205,8 +215,7 @@ impl Machine {
              repo-add -q --sign --key {key} core.db.tar.gz $file; gpgconf --kill all",
             tree = tree.path().display(),
             repository = self.repository.display(),
-            home = signer.home().display(),
-            key = signer.fingerprint(),
+            home = home.display(),
         );
         sh(&script);
     }
@@ -219,7 +228,7 @@ impl Machine {
             "cd {}; mv {file} {}; rm {file}.sig; GNUPGHOME={} repo-remove -q --sign core.db.tar.gz {name} 2>&1",
             self.repository.display(),
             self.cache().display(),
-            Signer::open(&cache_dir()).expect("key").home().display(),
+            self.key().0.display(),
         ));
     }
 
