@@ -37,6 +37,9 @@ pub enum Error {
     /// pacman.
     #[error(transparent)]
     Pacman(#[from] ast::pacman::PacmanError),
+    /// A program.
+    #[error(transparent)]
+    Exec(#[from] ast::exec::ExecError),
     /// A bug: an effect came without what it works on.
     #[error("a step came out of its order; the next cycle begins anew")]
     Lost,

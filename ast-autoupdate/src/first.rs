@@ -1,5 +1,5 @@
-//! The early unit: marks that a trial reached userspace, and at the first start of a deployment completes the shared `/var` (S9) and
-//! `/etc` (U7).
+//! The early unit: sets a clock that is too early (C3), marks that a trial reached userspace, and at the first start of a deployment completes
+//! the shared `/var` (S9) and `/etc` (U7).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +32,11 @@ pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
             status = ExitCode::FAILURE;
         }
     };
+    match crate::clock::raise(&layout) {
+        Ok(Some(_)) => voice.say(Message::Step, "the clock was before the last time that this machine knew, and is set to that"),
+        Ok(None) => {}
+        Err(error) => told(Err(error.into())),
+    }
     if booted.on_trial() {
         told(mark(&layout, &booted).map_err(Into::into));
     }

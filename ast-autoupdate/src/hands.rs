@@ -82,6 +82,9 @@ impl<'a> Hands<'a> {
             (Effect::Check(set), _) => (Work::Nothing, Event::Checked(crate::update::check(&self.open()?, set, self.voice)?)),
             (Effect::Upgrade(set), _) => {
                 let store = self.lock()?;
+                if ast::care::give_up_if_needed(store.layout())? {
+                    self.voice.say(Message::Attention, "the disk is nearly full: what was set aside for updates is used now");
+                }
                 store.has_space()?;
                 crate::update::upgrade(store.layout(), set, self.voice)?
             }

@@ -1,10 +1,13 @@
 //! `ast-autoupdate`: the service that updates an unattended machine, tries the result, and comes back when it is bad.
 //!
-//! Three verbs for three units: `first-boot` (ast-firstboot.service) marks the start and completes `/var` and `/etc`, `health`
-//! (ast-health.service) judges the start and promotes a trial, `run` (ast-autoupdate.service) makes one cycle.
+//! Four verbs for four units: `first-boot` (ast-firstboot.service) marks the start and completes `/var` and `/etc`, `health`
+//! (ast-health.service) judges the start and promotes a trial, `run` (ast-autoupdate.service) makes one cycle,
+//! `care` (ast-care.service) looks after the filesystem.
 //! What is decided is decided in [`ast::updates`] and [`ast::health`]; here it is done.
 
 mod baseline;
+mod care;
+mod clock;
 mod cycle;
 mod error;
 mod etc;
@@ -48,6 +51,8 @@ enum Verb {
         #[arg(long)]
         now: bool,
     },
+    /// Looks after the filesystem: scrub, balance, a reserve.
+    Care,
     /// Judges this start; a trial that is well becomes the default.
     Health,
 }
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
     match args.verb {
         Verb::Run { now } => cycle::start(&args.sysroot, if now { Request::Person } else { Request::Timer }, &voice),
         Verb::FirstBoot => first::start(&args.sysroot, &voice),
+        Verb::Care => care::start(&args.sysroot, &voice),
         Verb::Health => gate::start(&args.sysroot, &voice),
     }
 }

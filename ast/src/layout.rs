@@ -66,6 +66,10 @@ pub const MACHINE: &str = "machine.json";
 pub const NUMBERS: &str = "numbers.json";
 /// Below [`DOCUMENTS`]: state of the unattended updates.
 pub const UPDATES: &str = "updates.json";
+/// Below [`DOCUMENTS`]: when the filesystem was last looked after.
+pub const CARE: &str = "care.json";
+/// Below [`DOCUMENTS`]: space that is given up for an update when everything else is full.
+pub const RESERVE: &str = "reserve";
 /// Below [`DOCUMENTS`]: a line for each committed operation.
 pub const HISTORY: &str = "history.jsonl";
 /// Below [`DOCUMENTS`]: the lock of every writer.

@@ -22,6 +22,8 @@ pub mod sys;
 #[cfg(feature = "host")]
 pub mod apply;
 #[cfg(feature = "host")]
+pub mod care;
+#[cfg(feature = "host")]
 pub mod config;
 #[cfg(feature = "host")]
 pub mod deploy;

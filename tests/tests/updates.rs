@@ -56,4 +56,27 @@ fn scenario_02_03(column: Column) {
     assert!(booted.contains("why=chosen") && booted.contains("volatile=1") && booted.contains("set=0.1"), "{booted}");
 }
 
+/// A machine whose clock says 2001 verifies signatures, since it starts with the last time that it knew; without that it does not.
+fn c3(column: Column) {
+    const VERIFY: &str = "rm -rf /tmp/c3; mkdir -p /tmp/c3/db /tmp/c3/cache; pacman -Syw --noconfirm --dbpath /tmp/c3/db --cachedir /tmp/c3/cache hello";
+    let scenario = Scenario::new("c3", column).unwrap();
+    let mut config = scenario.config();
+    config.extra_args.extend(["-rtc".to_owned(), "base=2001-02-03T04:05:06".to_owned()]);
+    let mut vm = Vm::start(config).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    judged(&mut vm).unwrap();
+    let floor = "[ $(date +%s) -ge $(stat -c %Y /.snapshots/ast/machine.json) ]";
+    vm.sh(floor).unwrap();
+    assert!(vm.sh("journalctl -b --no-pager -u ast-firstboot").unwrap().contains("the clock was before"));
+    vm.sh(VERIFY).unwrap();
+
+    vm.sh("date -s 2001-02-03").unwrap();
+    let said = vm.run(VERIFY, std::time::Duration::from_secs(60)).unwrap();
+    assert!(said.status != 0, "a signature of the future was valid: {}", said.stdout);
+    vm.sh(&format!("/usr/lib/ast/ast-autoupdate first-boot && {floor}")).unwrap();
+    vm.sh(VERIFY).unwrap();
+}
+
+columns!(c3_a_machine_without_a_clock_verifies_signatures(c3); test: bios214_raw; full: bios206_gap, efi214, efi206);
+
 columns!(scenario_02_03_an_update_is_tried_and_promoted(scenario_02_03); test: bios206_gap; full: bios214_raw, efi214, efi206);

@@ -9,7 +9,9 @@ use super::context::{Global, print};
 use super::error::CommandError;
 use crate::deploy::{Status, status};
 use crate::id::DeployId;
+use crate::care;
 use crate::store::Store;
+use crate::sys::btrfs;
 use crate::updates::{self, Summary};
 
 /// `ast status` has no words of its own.
@@ -34,14 +36,24 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     let store = opened(global)?;
     let status = status(&store);
     let updates = updates(&store);
+    let disk = disk(&store);
     if global.json {
         let mut document = serde_json::to_value(&status).unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut document {
             fields.insert("updates".into(), serde_json::to_value(&updates).unwrap_or(Value::Null));
+            fields.insert("disk".into(), json!(disk));
         }
         return global.print_json(&document);
     }
-    print(&text(&status, updates.as_ref()))
+    print(&text(&status, updates.as_ref(), &disk))
+}
+
+/// What speaks against the disk, a line each; without root its counters cannot be read.
+fn disk(store: &Store) -> Vec<String> {
+    let devices = btrfs::devices(store.layout().snapshots()).unwrap_or_default();
+    let mut found: Vec<String> = devices.iter().filter_map(care::errors_of).collect();
+    found.extend(care::load(store.layout()).damaged.then(|| "the last scrub found damage that it could not mend".to_owned()));
+    found
 }
 
 /// How the updates are doing, as far as that can be read.
@@ -49,7 +61,7 @@ fn updates(store: &Store) -> Option<Summary> {
     updates::load(store.layout()).ok().as_ref().map(Summary::of)
 }
 
-fn text(status: &Status, updates: Option<&Summary>) -> String {
+fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         // Writing into a String cannot fail.
@@ -81,6 +93,9 @@ fn text(status: &Status, updates: Option<&Summary>) -> String {
     }
     for text in updates.map(update_lines).unwrap_or_default() {
         line("updates", text);
+    }
+    for text in disk {
+        line("disk", text.clone());
     }
     for problem in &status.problems {
         line("problem", problem.clone());

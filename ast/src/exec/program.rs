@@ -57,7 +57,7 @@ programs! {
     GrubInstall = "grub-install",
     /// Embeds GRUB's core image on BIOS machines.
     GrubBiosSetup = "grub-bios-setup",
-    /// Makes a stream of a subvolume, and a subvolume of a stream.
+    /// Sends and receives subvolumes, and looks after a filesystem.
     Btrfs = "btrfs",
     /// Makes a btrfs filesystem.
     MkfsBtrfs = "mkfs.btrfs",

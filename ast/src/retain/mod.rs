@@ -55,10 +55,12 @@ pub fn look(store: &Store, updates: &Updates, keep: u32) -> Result<Retention, St
     };
     let good = store.block()?.good;
     let well = |d: DeployId| layout.deployment_well(d).exists();
+    // On a disk without space for anything the machine comes first: what fills /var is in what was kept of it, too.
+    let full = matches!(store.has_space(), Err(StoreError::NoSpace { .. }));
     // Promoted itself, or past: what is newer was promoted. What the good one was given back stays until then.
     let over = |d: &DeployId| {
         let past = good > *d && well(good);
-        (past || well(*d) && layout.var_before(*d).exists()) && !held(volumes::is_mounted(&layout.var(*d), &mounts))
+        (past || (full || well(*d)) && layout.var_before(*d).exists()) && !held(volumes::is_mounted(&layout.var(*d), &mounts))
     };
     let vars = if trial { Vec::new() } else { volumes::vars(layout)?.into_iter().filter(over).collect() };
     Ok(Retention { snapshots: judge(&situation), vars })

@@ -228,6 +228,17 @@ pub fn make_dirs(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).at("make the directory", dir)
 }
 
+/// `path` is a file that holds `bytes` of space, whatever is in it; made if it is missing.
+///
+/// If interrupted: it may be shorter.
+/// Refuses (kernel): when there is not as much space.
+pub fn reserve(path: &Path, bytes: u64) -> Result<()> {
+    const ACTION: &str = "set space aside in";
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).at(ACTION, path)?;
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length).at(ACTION, path)
+}
+
 /// There is no file or link `path` (a directory is refused).
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -31,7 +31,7 @@ pub struct Bed {
     pub link: PathBuf,
     pub root: PathBuf,
     _mirror: Server,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bed {
@@ -60,7 +60,7 @@ impl Bed {
         let link = dir.path().join("mirror");
         repo::publish(&repo::build(&cache, State::V1).expect("v1"), &link).expect("published");
         let mirror = Server::start(&link).expect("a mirror");
-        let bed = Self { program, cache, link, root, _mirror: mirror, _dir: dir };
+        let bed = Self { program, cache, link, root, _mirror: mirror, dir };
         bed.use_mirror();
         bed.booted("d=1\nset=0.1\nwhy=good\nenv=ok\n");
         bed
@@ -80,6 +80,11 @@ impl Bed {
 
     pub fn booted(&self, record: &str) {
         fs::write(self.root.join("run/ast/booted"), record).expect("record");
+    }
+
+    /// The image of the whole disk.
+    pub fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk.raw")
     }
 
     pub fn layout(&self) -> Layout {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod bed;
+mod care;
 mod gate;
 mod years;
 
@@ -150,7 +151,12 @@ fn s10_a_full_disk_is_told_and_space_comes_back() {
 /// A file that leaves `left` MiB of the disk.
 fn fill(bed: &Bed, full: &std::path::Path, left: u64) {
     let (_, free) = ast::sys::btrfs::space(bed.layout().snapshots()).expect("space");
-    sh(&format!("fallocate -l {} {}; sync", free - (left << 20), full.display()));
+    // Piece by piece: what counts as free cannot always be had at once.
+    let wanted = (free >> 20) - left;
+    sh(&format!(
+        "at=0; most=64; while [ $at -lt {wanted} ]; do step=$(({wanted} - at)); [ $step -le $most ] || step=$most; if fallocate -o ${{at}}M -l ${{step}}M {0}; then at=$((at + step)); else most=$((most / 2)); [ $most -gt 0 ] || break; fi; done; sync",
+        full.display()
+    ));
     // What was set aside for metadata counts as free at first.
     let (_, free) = ast::sys::btrfs::space(bed.layout().snapshots()).expect("space");
     eprintln!("{} MiB are left of {left} wanted", free >> 20);

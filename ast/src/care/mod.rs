@@ -1,0 +1,189 @@
+//! What a btrfs needs over the years (C2), as a pure rule: facts in, duties out.
+//!
+//! - A scrub every thirty days finds what rots before it is needed, and mends it where there is a second copy.
+//! - A balance when no space is left that belongs to no chunk: without, metadata cannot grow, and a disk with gigabytes free is full.
+//! - A reserve: a file of up to 512 MiB that is given up when an update finds the disk full, since what fills the disk may be what the update
+//!   would mend. It comes back when there is space again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{self, Layout};
+use crate::store::StoreError;
+use crate::store::document;
+use crate::sys::{btrfs, file};
+use crate::updates::Age;
+
+/// Running time between two scrubs: 30 days, as distributions do it.
+const SCRUB_EVERY: u64 = 30 * 24 * 3600;
+/// Bytes that belong to no chunk, below which one tidies up: two chunks of data (1 GiB each on all but small filesystems), or a twentieth of a
+/// small one.
+const LOW: u64 = 2 << 30;
+/// Most bytes of the reserve: an upgrade of a kiosk's packages takes less.
+const RESERVE_MOST: u64 = 512 << 20;
+/// Part of a filesystem that reserve and low mark may have.
+const PART: u64 = 20;
+
+/// What is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Bytes of the filesystem.
+    pub size: u64,
+    /// Bytes that can be written.
+    pub available: u64,
+    /// Bytes that belong to no chunk.
+    pub unallocated: u64,
+    /// Bytes of the reserve, if there is one.
+    pub reserved: Option<u64>,
+    /// When the last scrub ended.
+    pub scrubbed: Option<Age>,
+    /// Now.
+    pub now: Age,
+    /// Whether something is on trial.
+    pub trial: bool,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Chunks that are mostly empty are put together.
+    Balance,
+    /// So many bytes are set aside.
+    Reserve(u64),
+    /// Everything is read and compared with its checksum.
+    Scrub,
+}
+
+/// What the filesystem needs now. In a trial nothing: it is to run as the ones after it will.
+pub fn duties(facts: &Facts) -> Vec<Duty> {
+    if facts.trial {
+        return Vec::new();
+    }
+    let mut duties = Vec::new();
+    let low = LOW.min(facts.size / PART);
+    // Space inside of chunks, without which there is nothing to put together.
+    let slack = facts.available.saturating_sub(facts.unallocated);
+    if facts.unallocated < low && slack > low {
+        duties.push(Duty::Balance);
+    }
+    let reserve = reserve_of(facts.size);
+    // Setting it aside must not be what fills the disk.
+    if facts.reserved.unwrap_or(0) < reserve && facts.available > 3 * reserve {
+        duties.push(Duty::Reserve(reserve));
+    }
+    // The first scrub waits its time too: a new machine has just written everything.
+    let since = facts.scrubbed.map_or(facts.now.0, |at| facts.now.since(at));
+    if since >= SCRUB_EVERY {
+        duties.push(Duty::Scrub);
+    }
+    duties
+}
+
+/// Bytes of the reserve on a filesystem of `size` bytes.
+const fn reserve_of(size: u64) -> u64 {
+    let part = size / PART;
+    if part < RESERVE_MOST { part } else { RESERVE_MOST }
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Care {
+    /// When the last scrub ended.
+    pub scrubbed: Option<Age>,
+    /// Whether it found what it could not mend.
+    pub damaged: bool,
+}
+
+/// What is remembered; nothing where there is nothing or it is damaged: then it is scrubbed once too often.
+pub fn load(layout: &Layout) -> Care {
+    let loaded = document::load_if_exists::<Care>(&layout.document(layout::CARE));
+    loaded.ok().flatten().map(|loaded| loaded.body).unwrap_or_default()
+}
+
+/// `care` is remembered.
+pub fn save(layout: &Layout, care: &Care) -> Result<(), StoreError> {
+    Ok(document::save(&layout.document(layout::CARE), care)?)
+}
+
+/// The facts of this machine.
+pub fn look(layout: &Layout, now: Age, trial: bool) -> Result<Facts, StoreError> {
+    let (size, available) = btrfs::space(layout.snapshots())?;
+    let unallocated = btrfs::devices(layout.snapshots())?.iter().map(btrfs::Device::unallocated).sum();
+    let reserved = std::fs::metadata(layout.document(layout::RESERVE)).ok().map(|meta| meta.len());
+    Ok(Facts { size, available, unallocated, reserved, scrubbed: load(layout).scrubbed, now, trial })
+}
+
+/// What the counters of a device say against it; `None` when nothing does.
+pub fn errors_of(device: &btrfs::Device) -> Option<String> {
+    let counted = device.errors.iter().zip(btrfs::Device::ERRORS).filter(|(count, _)| **count > 0);
+    let words: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
+    (!words.is_empty()).then(|| format!("device {} has counted errors: {}", device.id, words.join(", ")))
+}
+
+/// `bytes` are set aside.
+///
+/// If interrupted: fewer are, and the next look sets aside the rest.
+pub fn set_aside(layout: &Layout, bytes: u64) -> Result<(), StoreError> {
+    Ok(file::reserve(&layout.document(layout::RESERVE), bytes)?)
+}
+
+/// What was set aside can be used, if the disk has less free than that. Whether it was needed.
+pub fn give_up_if_needed(layout: &Layout) -> Result<bool, StoreError> {
+    let path = layout.document(layout::RESERVE);
+    let Ok(meta) = std::fs::metadata(&path) else { return Ok(false) };
+    let (_, available) = btrfs::space(layout.snapshots())?;
+    if available >= meta.len() {
+        return Ok(false);
+    }
+    file::remove_if_exists(&path)?;
+    // The space is there once the transaction is.
+    btrfs::commit(layout.snapshots())?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn facts() -> Facts {
+        Facts {
+            size: 100 * GIB,
+            available: 50 * GIB,
+            unallocated: 20 * GIB,
+            reserved: Some(RESERVE_MOST),
+            scrubbed: Some(Age(1000)),
+            now: Age(2000),
+            trial: false,
+        }
+    }
+
+    #[test]
+    fn c2_a_filesystem_gets_what_it_needs_and_nothing_else() {
+        let month = Age(1000 + SCRUB_EVERY);
+        let cases: &[(Facts, &[Duty])] = &[
+            (facts(), &[]),
+            (Facts { now: month, ..facts() }, &[Duty::Scrub]),
+            (Facts { now: month, trial: true, ..facts() }, &[]),
+            (Facts { scrubbed: None, ..facts() }, &[]),
+            (Facts { scrubbed: None, now: month, ..facts() }, &[Duty::Scrub]),
+            (Facts { unallocated: GIB, ..facts() }, &[Duty::Balance]),
+            // Full of data: there is nothing to put together.
+            (Facts { unallocated: GIB, available: 2 * GIB, ..facts() }, &[]),
+            (Facts { reserved: None, ..facts() }, &[Duty::Reserve(RESERVE_MOST)]),
+            // The reserve comes back only where there is plenty.
+            (Facts { reserved: None, available: GIB, ..facts() }, &[]),
+            // Cut while it was set aside.
+            (Facts { reserved: Some(5), now: month, ..facts() }, &[Duty::Reserve(RESERVE_MOST), Duty::Scrub]),
+            // A small disk: a twentieth.
+            (
+                Facts { size: 4 * GIB, available: 2 * GIB, unallocated: GIB / 10, reserved: None, ..facts() },
+                &[Duty::Balance, Duty::Reserve(4 * GIB / 20)],
+            ),
+        ];
+        for (facts, expected) in cases {
+            assert_eq!(duties(facts), *expected, "{facts:?}");
+        }
+    }
+}
