@@ -273,3 +273,16 @@ fn u8_clean_says_what_goes_and_why_and_does_it_when_told() {
     assert_eq!(ok(&machine, &["tree"]).lines().count(), 5, "{}", ok(&machine, &["tree"]));
     assert!(ok(&machine, &["tree"]).contains("└── 3 - update") && ok(&machine, &["history"]).contains("retention: delete snapshots 2, 4"));
 }
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_real_bash_completes_commands() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_ast"));
+    let line = "source <(ast completions bash); COMP_WORDS=(ast cl); COMP_CWORD=1; COMP_TYPE=9; _clap_complete_ast ast cl ast; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let path = format!("{}:/usr/bin:/bin", program.parent().expect("a directory").display());
+    let out = Command::new("bash").args(["-ec", line]).env("PATH", path).output().expect("bash");
+    let said = String::from_utf8_lossy(&out.stdout);
+    let words: Vec<&str> = said.lines().map(str::trim).collect();
+    assert!(words.contains(&"clone") && words.contains(&"clone-tree") && words.contains(&"clean"), "{out:?}");
+    assert!(words.iter().all(|word| word.starts_with("cl")), "{words:?}");
+}

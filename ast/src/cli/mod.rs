@@ -5,6 +5,7 @@ mod apply;
 mod change;
 mod chroot;
 mod clean;
+mod complete;
 mod context;
 mod deploy;
 mod desc;
@@ -17,6 +18,7 @@ mod history;
 mod import;
 mod info;
 mod inside;
+mod manual;
 mod mark;
 mod packages;
 mod refresh;
@@ -32,7 +34,7 @@ mod update;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use context::Global;
 pub use error::{CommandError, Kind};
@@ -155,21 +157,19 @@ enum Command {
     History(history::Args),
     /// Check every rule that must hold, and repair with --fix
     Doctor(doctor::Args),
+    /// Print what makes a shell complete commands, options and snapshots
+    Completions(complete::Args),
+    /// Print the manual, or write its pages
+    Man(manual::Args),
     /// Print a cheatsheet of all commands, or the help of one
-    Help(HelpArgs),
-}
-
-/// Which verb to explain.
-#[derive(Debug, clap::Args)]
-struct HelpArgs {
-    /// A verb
-    verb: Option<String>,
+    Help(manual::HelpArgs),
 }
 
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> ExitCode {
     tell_bugs();
-    match Cli::try_parse() {
+    complete::answer_shells();
+    match manual::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => {
             log_to_stderr(cli.global.verbose);
             match dispatch(cli.command, &cli.global) {
@@ -197,7 +197,7 @@ fn tell_bugs() {
 fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandError> {
     match command {
         None => {
-            eprint!("{}", Cli::command().render_help());
+            eprint!("{}", manual::command().render_help());
             Err(CommandError::new(Kind::Usage, "which command?").hint("`ast help` explains them"))
         }
         Some(Command::Tree(args)) => tree::show(&args, global),
@@ -243,20 +243,10 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Import(args)) => import::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
-        Some(Command::Help(args)) => help(&args),
+        Some(Command::Completions(args)) => complete::run(&args),
+        Some(Command::Man(args)) => manual::man(&args, global),
+        Some(Command::Help(args)) => manual::help(&args),
     }
-}
-
-fn help(args: &HelpArgs) -> Result<(), CommandError> {
-    let mut command = Cli::command();
-    let text = match &args.verb {
-        None => command.render_long_help(),
-        Some(verb) => match command.find_subcommand_mut(verb) {
-            Some(sub) => sub.render_long_help(),
-            None => return Err(CommandError::new(Kind::Usage, format!("there is no command {verb:?}")).hint("`ast help` lists them")),
-        },
-    };
-    context::print(&text.to_string())
 }
 
 fn log_to_stderr(verbose: u8) {
