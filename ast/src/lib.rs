@@ -40,6 +40,8 @@ pub mod health;
 #[cfg(feature = "host")]
 pub mod install;
 #[cfg(feature = "host")]
+pub mod legacy;
+#[cfg(feature = "host")]
 pub mod pacman;
 #[cfg(feature = "host")]
 pub mod plan;

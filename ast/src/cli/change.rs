@@ -129,6 +129,8 @@ impl From<StoreError> for CommandError {
             StoreError::NoKeptVar(kept) if kept.is_empty() => failure.hint("without --with-var the rollback leaves /var as it is"),
             StoreError::NoKeptVar(_) => failure.hint("`--with-var=DEPLOYMENT` chooses one; without it the rollback leaves /var as it is"),
             StoreError::VarHolds(_) => failure.hint("move what is in it to a plain directory, or roll back without --with-var"),
+            StoreError::Original { .. } => failure.hint("`ast migrate --dry-run` says what taking it over would do"),
+            StoreError::OriginalBoot => failure.hint("until then its own menu starts it; `ast migrate --help` says how far this is taken over"),
             StoreError::NoFallback => failure.hint("`ast deploy N` takes any snapshot"),
             _ if error.is_locked() => failure.hint("wait for it to end"),
             _ if error.needs_newer() => failure.hint("`ast ast-sync` brings a newer ast"),

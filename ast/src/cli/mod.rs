@@ -20,6 +20,7 @@ mod info;
 mod inside;
 mod manual;
 mod mark;
+mod migrate;
 mod packages;
 mod refresh;
 mod rollback;
@@ -153,6 +154,8 @@ enum Command {
     Export(export::Args),
     /// Make a snapshot of what another machine exported
     Import(import::Args),
+    /// Take over a machine that the original Python ast laid out
+    Migrate(migrate::Args),
     /// Say what was done when, newest first
     History(history::Args),
     /// Check every rule that must hold, and repair with --fix
@@ -241,6 +244,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Clean(args)) => clean::run(&args, global),
         Some(Command::Export(args)) => export::run(&args, global),
         Some(Command::Import(args)) => import::run(&args, global),
+        Some(Command::Migrate(args)) => migrate::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
         Some(Command::Completions(args)) => complete::run(&args),

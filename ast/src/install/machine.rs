@@ -84,6 +84,7 @@ fn describe(wish: &Wish, node: &Path, fat: Option<&Fat>) -> Result<Machine> {
         block: uuid.clone().map_or(Block::Raw, |uuid| Block::Files { uuid }),
         esp_uuid: uuid.filter(|_| wish.boot == Boot::Efi),
         grub_version: Some(wish.grub.version.clone()),
+        migration: None,
         later: Later::new(),
     })
 }

@@ -97,6 +97,11 @@ pub enum Commit {
         /// As it will be.
         after: Box<Tree>,
     },
+    /// The first tree document is written, on a machine that has none.
+    First {
+        /// What it says.
+        after: Box<Tree>,
+    },
     /// The boot block is replaced, B and then A.
     Boot {
         /// As the plan found it.
@@ -165,6 +170,10 @@ impl fmt::Display for Commit {
                 new.difference(&old).try_for_each(|set| write!(f, " +{set}"))?;
                 old.difference(&new).try_for_each(|set| write!(f, " -{set}"))?;
                 if old == new { write!(f, " same sets") } else { Ok(()) }
+            }
+            Self::First { after } => {
+                write!(f, "write the first tree document:")?;
+                after.nodes().try_for_each(|node| write!(f, " +{}", node.set()))
             }
             Self::Boot { after, .. } => write!(f, "commit the boot block: {}", Spoken(after)),
         }

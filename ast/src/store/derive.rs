@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::StoreError;
-use super::machine::Firmware;
+use super::machine::{Firmware, Migration};
 use super::open::Store;
 use crate::boot::block::BootBlock;
 use crate::grub::defaults::Defaults;
@@ -32,6 +32,8 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
             let link = layout.link(node.id, part);
             let target = Layout::link_target(node.set(), part);
             match there.get(&node.id) {
+                // The original's own, until its owner gives it up.
+                Some(path) if !path.is_symlink() && store.machine().is_some_and(|machine| machine.migration.is_some()) => {}
                 Some(path) if !path.is_symlink() => tracing::warn!("{} is no link and is left as it is", path.display()),
                 Some(path) if std::fs::read_link(path).is_ok_and(|to| to == target) => {}
                 _ => {
@@ -61,6 +63,10 @@ pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
 /// If interrupted: GRUB reads the new ones or the ones before; the next repair goes on.
 /// Refuses: a machine whose `boot/grub` is not seen, and a good deployment that cannot be started.
 pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError> {
+    if store.machine().is_some_and(|machine| machine.migration == Some(Migration::Tree)) {
+        // The original's boot loader starts this machine, and reads its own menu.
+        return Ok(false);
+    }
     let grub = store.grub_dir();
     if !grub.is_dir() {
         return Err(StoreError::NoGrub(grub));

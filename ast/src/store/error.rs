@@ -49,6 +49,15 @@ pub enum StoreError {
         /// Where the snapshots should be seen.
         sysroot: PathBuf,
     },
+    /// The original Python program's, and not taken over.
+    #[error("{} is laid out by the original ast, and was not taken over", sysroot.display())]
+    Original {
+        /// Where its snapshots are seen.
+        sysroot: PathBuf,
+    },
+    /// The original's boot loader still starts this machine, and knows no deployments.
+    #[error("the boot loader of the original ast still starts this machine, and it knows nothing of deployments")]
+    OriginalBoot,
     /// A document.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -153,6 +162,7 @@ impl StoreError {
         match self {
             Self::Tree(error) => matches!(error, TreeError::Unknown(_) | TreeError::Base(_)),
             Self::Volume(error) => matches!(error, VolumeError::Mounted(_)),
+            Self::Original { .. } | Self::OriginalBoot => true,
             Self::Needed { .. } | Self::Moved { .. } | Self::Superseded { .. } | Self::NotBooted(_) | Self::NoFallback => true,
             Self::NoKeptVar(_) | Self::VarHolds(_) => true,
             _ => false,

@@ -40,6 +40,16 @@ impl From<Block> for BlockPlace {
     }
 }
 
+/// How far a machine of the original Python program is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Migration {
+    /// Its snapshots are in the tree; what starts is the original's boot loader and system.
+    Tree,
+    /// Our boot loader starts; the original's subvolumes are still there.
+    Boot,
+}
+
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
@@ -53,6 +63,9 @@ pub struct Machine {
     pub esp_uuid: Option<String>,
     /// Version of the GRUB that was installed.
     pub grub_version: Option<String>,
+    /// Whether and how far it was the original program's; `None` on every other, and when nothing of that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub later: Later,

@@ -44,6 +44,9 @@ impl Store {
         if !layout.documents().is_dir() {
             return Err(StoreError::NoSystem { sysroot: sysroot.to_owned() });
         }
+        if crate::legacy::is_original(&layout) {
+            return Err(StoreError::Original { sysroot: sysroot.to_owned() });
+        }
         let (tree, tree_damage) = match document::load::<Tree>(&layout.document(layout::TREE)) {
             Ok(loaded) if loaded.damage.is_none() => (Some(loaded.body), None),
             Ok(loaded) => (Some(repair::guess_tree(&layout, Some(&loaded.body))?.unwrap_or(loaded.body)), loaded.damage),
@@ -206,6 +209,31 @@ impl Store {
         })
     }
 
+    /// The only writer on a machine of the original program that was not taken over: without a tree, without a repair.
+    ///
+    /// Refuses: any other machine; while another process holds the lock, after `wait`.
+    pub fn take_over(sysroot: &Path, wait: Wait) -> Result<Locked, StoreError> {
+        let layout = Layout::of_sysroot(sysroot);
+        if !layout.documents().is_dir() {
+            return Err(StoreError::NoSystem { sysroot: sysroot.to_owned() });
+        }
+        let lock = Lock::acquire(&layout.document(layout::LOCK), wait)?;
+        // After the lock: another one may have taken it over meanwhile.
+        if !crate::legacy::is_original(&layout) {
+            return Err(StoreError::Stale("there is a tree already"));
+        }
+        let store = Self {
+            sysroot: sysroot.to_owned(),
+            layout,
+            tree: None,
+            tree_damage: None,
+            machine: None,
+            booted: None,
+            known_block: OnceLock::new(),
+        };
+        Ok(Locked::unrepaired(store, lock))
+    }
+
     /// The only writer, after a repair.
     ///
     /// Refuses: while another process holds the lock, after `wait`.
@@ -213,15 +241,7 @@ impl Store {
         let lock = Lock::acquire(&self.layout.document(layout::LOCK), wait)?;
         // What was read before the lock may be old by now.
         let store = Self::open(&self.sysroot)?;
-        let mut locked = Locked {
-            store,
-            block: None,
-            deletes: false,
-            repaired: Repaired::default(),
-            verify: super::run::verify_really,
-            merged: None,
-            _lock: lock,
-        };
+        let mut locked = Locked::unrepaired(store, lock);
         repair::repair(&mut locked);
         Ok(locked)
     }
@@ -246,6 +266,18 @@ pub struct Locked {
 }
 
 impl Locked {
+    fn unrepaired(store: Store, lock: Lock) -> Self {
+        Self {
+            store,
+            block: None,
+            deletes: false,
+            repaired: Repaired::default(),
+            verify: super::run::verify_really,
+            merged: None,
+            _lock: lock,
+        }
+    }
+
     /// What the repair at the start found and did.
     pub fn repaired(&self) -> &Repaired {
         &self.repaired

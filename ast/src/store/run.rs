@@ -113,6 +113,10 @@ impl Locked {
                 }
                 Ok(document::may_write(&self.layout().document(layout::TREE))?)
             }
+            Commit::First { .. } if self.store.tree.is_some() || self.layout().document(layout::TREE).exists() => {
+                Err(StoreError::Stale("there is a tree already"))
+            }
+            Commit::First { .. } => Ok(()),
             Commit::Boot { before, .. } if *before != *self.boot_block()? => Err(StoreError::Stale("the boot block has changed")),
             Commit::Boot { .. } => Ok(()),
         }
@@ -132,6 +136,11 @@ impl Locked {
             // Written only when it says something new: the older copy is to be another one.
             Commit::Tree { before, after } if before == after => Ok(()),
             Commit::Tree { after, .. } => {
+                document::save(&self.layout().document(layout::TREE), after)?;
+                self.store.tree = Some((**after).clone());
+                Ok(())
+            }
+            Commit::First { after } => {
                 document::save(&self.layout().document(layout::TREE), after)?;
                 self.store.tree = Some((**after).clone());
                 Ok(())

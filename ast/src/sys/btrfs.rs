@@ -220,6 +220,33 @@ pub fn uuids(path: &Path) -> Result<Uuids> {
     Ok(Uuids { own: uuid(INFO_UUID).ok_or_else(none)?, received: uuid(INFO_RECEIVED) })
 }
 
+/// Id of the subvolume that is mounted of the filesystem of `path` when nothing else is said. Source: `btrfs_dir_item` named `default` in the
+/// directory of the root tree. Needs root.
+pub fn default_subvolume(path: &Path) -> Result<u64> {
+    const ACTION: &str = "read the default subvolume at";
+    /// Object of that directory, type of its item, the top level.
+    const ROOT_DIR: u64 = 6;
+    const DIR_ITEM: u32 = 84;
+    const TOP_LEVEL: u64 = 5;
+    let mut search = Search {
+        tree_id: 1,
+        min_objectid: ROOT_DIR,
+        max_objectid: ROOT_DIR,
+        min_offset: 0,
+        max_offset: u64::MAX,
+        min_transid: 0,
+        max_transid: u64::MAX,
+        min_type: DIR_ITEM,
+        max_type: DIR_ITEM,
+        nr_items: 1,
+        unused: [0; 9],
+        buf: [0; 3992],
+    };
+    call(&File::open(path).at(ACTION, path)?, request(READ | WRITE, MAGIC, 17, 4096), &mut search).at(ACTION, path)?;
+    let id = search.buf.get(32..40).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    Ok(id.filter(|_| search.nr_items > 0).unwrap_or(TOP_LEVEL))
+}
+
 /// UUID of the btrfs that holds `path`, as `blkid` writes it.
 pub fn filesystem_uuid(path: &Path) -> Result<String> {
     const ACTION: &str = "read the filesystem's UUID at";

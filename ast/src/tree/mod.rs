@@ -157,6 +157,13 @@ impl Tree {
         Self { next_snapshot: SnapshotId::new(1), nodes: vec![base], later: Later::new() }
     }
 
+    /// These nodes, with the lowest number that none of them and none before them ever had.
+    ///
+    /// Refuses: what is no tree.
+    pub fn of(next_snapshot: SnapshotId, nodes: Vec<Node>) -> Result<Self, TreeError> {
+        RawTree { next_snapshot, nodes, later: Later::new() }.try_into()
+    }
+
     fn check(&self) -> Result<(), TreeError> {
         let mut seen = BTreeSet::new();
         for node in &self.nodes {

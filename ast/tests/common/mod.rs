@@ -193,6 +193,7 @@ pub fn fill(root: &Path, block: Block) {
         block,
         esp_uuid: None,
         grub_version: None,
+        migration: None,
         later: Default::default(),
     };
     document::save(&layout.document(layout::MACHINE), &machine).expect("machine");
