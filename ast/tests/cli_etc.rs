@@ -208,7 +208,7 @@ fn u7_deploy_warns_of_what_would_be_left_behind_and_keeps_it_when_told() {
     let (plan, made) = deploy::plan_deploy(&locked, n(1), How::NoTrial, Etc::MergedFrom(d(2))).expect("a plan");
     let done = locked.run(plan).expect("committed");
     let report = done.etc.expect("it was merged");
-    assert!(report.kept.contains(&"hosts".into()) && report.to_look_at().next().is_none(), "{report:?}");
+    assert!(report.kept.contains(&"hosts".into()) && report.to_look_at().is_empty(), "{report:?}");
     let of = |name: &str| text(&machine.layout().deployment_part(made, Part::Etc).join(name));
     assert_eq!((of("hosts"), of("resolv.conf"), of("motd")), ("mine\n".into(), "always carried\n".into(), "packaged\n".into()));
     drop(locked);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::context::{Global, print};
 use super::error::{CommandError, Kind, chain};
-use crate::etc::{Report, shown};
+use crate::etc::Report;
 use crate::plan::Plan;
 use crate::store::{Done, Locked, Store, StoreError};
 use crate::sys::lock::Wait;
@@ -98,7 +98,7 @@ pub(super) fn attention_to(locked: &Locked) -> Result<(), CommandError> {
 
 /// Exit code 5 when somebody should look at what was merged.
 pub(super) fn look_at(etc: Option<&Report>) -> Result<(), CommandError> {
-    let list: Vec<String> = etc.into_iter().flat_map(Report::to_look_at).map(|c| format!("{}: {}", shown(&c.path), c.outcome)).collect();
+    let list: Vec<String> = etc.into_iter().flat_map(Report::to_look_at).collect();
     if list.is_empty() {
         return Ok(());
     }

@@ -1,174 +1,84 @@
-//! Carrying out what was decided, metadata and all (S8).
+//! Carrying out what was decided.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, SFlag, mknod};
-use nix::sys::time::TimeSpec;
-
+use super::accounts::Owners;
+use super::copy::{Copier, link, make_dir, remove, replace_content, set_meta, unlink_from_others, write};
 use super::decide::{Action, pacnew_of};
-use super::tree::Meta;
-use super::{Conflict, Outcome, Report, accounts};
+use super::tree::Links;
 use crate::sys::{At, SysError, file};
 
-/// The three directories.
+/// The two directories.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
-    pub base: &'a Path,
     pub mine: &'a Path,
     pub into: &'a Path,
+    /// What numbers of mine mean after the merge.
+    pub owners: &'a Owners,
 }
 
 /// `into` is as decided.
-pub(super) fn apply(actions: &[Action], places: &Places<'_>, report: &mut Report) -> Result<(), SysError> {
-    let mut linked = HashMap::new();
+///
+/// If interrupted: a mixture, each path as before or as after.
+pub(super) fn apply(actions: &[Action], places: &Places<'_>) -> Result<(), SysError> {
+    let copier = Copier(places.owners);
     for action in actions {
+        let into = |path: &PathBuf| places.into.join(path);
+        let mine = |path: &PathBuf| places.mine.join(path);
         match action {
+            Action::Own(path, uid, gid) => lchown(into(path), Some(*uid), Some(*gid)).at("set the owner of", &into(path))?,
             Action::Pacnew(path) => {
-                let from = places.into.join(path);
-                let to = pacnew_of(&from);
+                let (from, to) = (into(path), pacnew_of(&into(path)));
                 remove(&to)?;
                 file::rename(&from, &to)?;
             }
-            Action::Carry(path) => {
-                remove(&places.into.join(path))?;
-                copy(&places.mine.join(path), &places.into.join(path), &mut linked)?;
-            }
+            Action::Carry(path) => match fs::symlink_metadata(mine(path)) {
+                Ok(_) => copier.copy(&mine(path), &into(path))?,
+                // It vanished meanwhile.
+                Err(_) => remove(&into(path))?,
+            },
             Action::CarryDir(path) => {
-                let from = places.mine.join(path);
-                let meta = fs::symlink_metadata(&from).at("look at", &from)?;
-                make_dir(&places.into.join(path))?;
-                copy_meta(&from, &meta, &places.into.join(path))?;
+                let meta = fs::symlink_metadata(mine(path)).at("look at", &mine(path))?;
+                make_dir(&into(path))?;
+                copier.as_source(&mine(path), &meta, &into(path))?;
             }
-            Action::Delete(path) => remove(&places.into.join(path))?,
-            Action::Content(path) => {
-                let bytes = file::read(&places.mine.join(path))?;
-                file::replace(&places.into.join(path), &bytes)?;
+            Action::Delete(path) => remove(&into(path))?,
+            Action::Content(path, meta) => replace_content(&mine(path), &into(path), meta)?,
+            Action::Accounts(path, bytes, meta) => write(&into(path), bytes, meta)?,
+            Action::Meta(path, meta) => {
+                unlink_from_others(&into(path))?;
+                set_meta(&into(path), meta)?;
             }
-            Action::Meta(path, meta) => set_meta(&places.into.join(path), meta)?,
-            Action::Accounts(path) => merge_accounts(path, places, report)?,
         }
     }
     Ok(())
 }
 
-fn merge_accounts(path: &Path, places: &Places<'_>, report: &mut Report) -> Result<(), SysError> {
-    let text = |dir: &Path| -> Result<String, SysError> {
-        let bytes = file::read_if_exists(&dir.join(path))?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// Names that are one file on the device are one in `into`, as far as they are the same there; unless they were one in the beginning too, and
+/// the packages have parted them.
+pub(super) fn relink(into: &Path, mine: &Links, base: &Links, new: &Links) -> Result<(), SysError> {
+    let are_one = |links: &Links, a: &Path, b: &Path| {
+        links.values().any(|names| names.iter().any(|name| name == a) && names.iter().any(|name| name == b))
     };
-    let name = path.to_string_lossy();
-    let (merged, shared) = accounts::merge(&name, &text(places.base)?, &text(places.mine)?, &text(places.into)?);
-    for _ in shared {
-        report.conflicts.push(Conflict { path: path.to_owned(), outcome: Outcome::SameNumber });
-    }
-    file::replace(&places.into.join(path), merged.as_bytes())
-}
-
-/// Nothing is at `path`; links are not followed.
-fn remove(path: &Path) -> Result<(), SysError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(meta) if meta.is_dir() => {
-            for name in file::names(path)? {
-                remove(&path.join(name))?;
-            }
-            fs::remove_dir(path).at("remove the directory", path)
-        }
-        _ => file::remove_if_exists(path),
-    }
-}
-
-/// A directory is at `path`, and the ones above it.
-fn make_dir(path: &Path) -> Result<(), SysError> {
-    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_dir()) {
-        remove(path)?;
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("make the directory", path)
-}
-
-/// `to` is what `from` is, with everything below it: content, links, owners, modes, times, attributes, hard links among them.
-/// What vanishes meanwhile is left out.
-fn copy(from: &Path, to: &Path, linked: &mut HashMap<(u64, u64), PathBuf>) -> Result<(), SysError> {
-    const ACTION: &str = "copy";
-    let meta = match fs::symlink_metadata(from) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.at(ACTION, from)?,
-    };
-    if let Some(above) = to.parent().filter(|above| !above.is_dir()) {
-        make_dir(above)?;
-    }
-    if meta.is_dir() {
-        make_dir(to)?;
-        for name in file::names(from)? {
-            copy(&from.join(&name), &to.join(&name), linked)?;
-        }
-    } else if meta.is_symlink() {
-        symlink(fs::read_link(from).at(ACTION, from)?, to).at(ACTION, to)?;
-    } else if meta.is_file() {
-        if meta.nlink() > 1 {
-            if let Some(first) = linked.get(&(meta.dev(), meta.ino())) {
-                return fs::hard_link(first, to).at(ACTION, to);
-            }
-            linked.insert((meta.dev(), meta.ino()), to.to_owned());
-        }
-        let mut source = File::open(from).at(ACTION, from)?;
-        let mut target = File::options().write(true).create_new(true).mode(0o600).open(to).at(ACTION, to)?;
-        io::copy(&mut source, &mut target).at(ACTION, to)?;
-    } else {
-        let kind = SFlag::from_bits_truncate(meta.mode());
-        if kind == SFlag::S_IFSOCK {
-            return Ok(());
-        }
-        mknod(to, kind & SFlag::S_IFMT, Mode::from_bits_truncate(0o600), meta.rdev()).at(ACTION, to)?;
-    }
-    copy_meta(from, &meta, to)
-}
-
-/// Owner, mode, attributes and times of `to` are those of `from`. The owner first: changing it clears set-uid bits and capabilities.
-fn copy_meta(from: &Path, meta: &Metadata, to: &Path) -> Result<(), SysError> {
-    const ACTION: &str = "copy the metadata to";
-    lchown(to, Some(meta.uid()), Some(meta.gid())).at(ACTION, to)?;
-    if !meta.is_symlink() {
-        fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777)).at(ACTION, to)?;
-    }
-    match xattr::list(from) {
-        Ok(names) => {
-            for name in names {
-                if let Some(value) = xattr::get(from, &name).at(ACTION, to)? {
-                    xattr::set(to, &name, &value).at(ACTION, to)?;
+    for names in mine.values() {
+        let there = names.iter().filter(|name| fs::symlink_metadata(into.join(name)).is_ok_and(|meta| meta.is_file()));
+        let mut done: Vec<&PathBuf> = Vec::new();
+        for name in there {
+            for first in done.iter().filter(|first| !are_one(base, first, name) || are_one(new, first, name)) {
+                let (one, other) = (into.join(first), into.join(name));
+                let (a, b) = (fs::symlink_metadata(&one).at("look at", &one)?, fs::symlink_metadata(&other).at("look at", &other)?);
+                if a.ino() == b.ino() {
+                    break;
+                }
+                if super::tree::same(&one, &other)? {
+                    link(&one, &other)?;
+                    break;
                 }
             }
+            done.push(name);
         }
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(error) => return Err(error).at(ACTION, to),
-    }
-    let time = |seconds: i64, nanoseconds: i64| TimeSpec::new(seconds, nanoseconds);
-    let (read, written) = (time(meta.atime(), meta.atime_nsec()), time(meta.mtime(), meta.mtime_nsec()));
-    let follow = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
-    nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, to, &read, &written, follow).at(ACTION, to)
-}
-
-/// Owner, mode and attributes of `path` are these.
-fn set_meta(path: &Path, meta: &Meta) -> Result<(), SysError> {
-    const ACTION: &str = "set owner and mode of";
-    lchown(path, Some(meta.uid), Some(meta.gid)).at(ACTION, path)?;
-    if !fs::symlink_metadata(path).at(ACTION, path)?.is_symlink() {
-        fs::set_permissions(path, fs::Permissions::from_mode(meta.mode)).at(ACTION, path)?;
-    }
-    let there: Vec<_> = match xattr::list(path) {
-        Ok(names) => names.collect(),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
-        Err(error) => return Err(error).at(ACTION, path),
-    };
-    for name in there.iter().filter(|name| !meta.attributes.contains_key(*name)) {
-        xattr::remove(path, name).at(ACTION, path)?;
-    }
-    for (name, value) in &meta.attributes {
-        xattr::set(path, name, value).at(ACTION, path)?;
     }
     Ok(())
 }

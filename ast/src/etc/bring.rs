@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Report;
+use super::accounts::{FILES, Owners};
 use super::apply::{self, Places};
-use super::decide::{ACCOUNTS, Action, is_own};
+use super::decide::{Action, is_own};
 use super::tree::{self, Kind, Meta, Node};
 use crate::sys::SysError;
 
@@ -64,7 +64,7 @@ pub struct Brought {
 ///
 /// If interrupted: `into` has some of it; it belongs to a working copy.
 pub fn bring(from: &Path, from_owned: &Owned, into: &Path, into_owned: &Owned) -> Result<Brought, SysError> {
-    let (theirs, ours) = (tree::scan(from)?, tree::scan(into)?);
+    let ((theirs, mut links), (ours, _)) = (tree::scan(from)?, tree::scan(into)?);
     let mut found = Found { from_owned, into_owned, result: Brought::default() };
     found.below(Path::new(""), &theirs, Some(&ours));
     let mut actions = Vec::new();
@@ -78,7 +78,10 @@ pub fn bring(from: &Path, from_owned: &Owned, into: &Path, into_owned: &Owned) -
         }
         actions.push(Action::Carry(path.clone()));
     }
-    apply::apply(&actions, &Places { base: from, mine: from, into }, &mut Report::default())?;
+    apply::apply(&actions, &Places { mine: from, into, owners: &Owners::default() })?;
+    // Names of one file, as far as they were carried over.
+    links.values_mut().for_each(|names| names.retain(|name| found.result.brought.contains(name)));
+    apply::relink(into, &links, &tree::Links::new(), &tree::Links::new())?;
     Ok(found.result)
 }
 
@@ -133,7 +136,7 @@ impl Found<'_> {
 /// Whether a path is never carried over: of this machine, of one snapshot, generated, accounts and their older copies, what pacman left.
 fn is_left_alone(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let account = |name: &str| ACCOUNTS.contains(&name);
+    let account = |name: &str| FILES.contains(&name);
     let pacman = [".pacnew", ".pacsave", ".pacorig"].iter().any(|end| text.ends_with(end));
     is_own(path) || pacman || account(&text) || account(text.trim_end_matches('-')) || text == ".pwd.lock"
 }

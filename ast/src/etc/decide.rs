@@ -1,9 +1,9 @@
 //! The rule, as a pure function of three trees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::tree::{Kind, Meta, Node};
+use super::tree::{Kind, Meta, Node, digest_of};
 use super::{Conflict, Goal, Outcome, Report};
 
 /// Files that make this machine this one: always the device's own, when it has them.
@@ -16,12 +16,12 @@ const OF_SNAPSHOT: [&str; 1] = ["ast.conf"];
 const GENERATED: [&str; 3] = ["ld.so.cache", ".updated", "udev/hwdb.bin"];
 /// The same, by the directory: the keyring of the package manager.
 const GENERATED_DIRS: [&str; 1] = ["pacman.d/gnupg"];
-/// Files that are merged by entry, with the separator of their fields being a colon and the name their first.
-pub(super) const ACCOUNTS: [&str; 6] = ["passwd", "group", "shadow", "gshadow", "subuid", "subgid"];
 
 /// One thing to do in the new `/etc`, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
+    /// Owner and group are these numbers, for they have changed their meaning.
+    Own(PathBuf, u32, u32),
     /// What packages bring moves to `.pacnew`.
     Pacnew(PathBuf),
     /// It is as in `mine`, with everything below it, whatever was there.
@@ -30,12 +30,12 @@ pub(super) enum Action {
     CarryDir(PathBuf),
     /// It is gone, with everything below it.
     Delete(PathBuf),
-    /// Content as in `mine`, for a file whose metadata comes next.
-    Content(PathBuf),
+    /// Content as in `mine`, with this metadata.
+    Content(PathBuf, Meta),
     /// Owner, mode and attributes are these.
     Meta(PathBuf, Meta),
-    /// Merged by entry.
-    Accounts(PathBuf),
+    /// A file merged by entry: its content and its metadata.
+    Accounts(PathBuf, Vec<u8>, Meta),
 }
 
 /// What is to be done, and what to tell.
@@ -46,11 +46,13 @@ pub(super) struct Decided {
     /// Names that a package's file has moved to: an older one of the device's is not carried over it.
     pacnew: BTreeSet<PathBuf>,
     goal: Goal,
+    /// Account files by their names below /etc, when they are merged by entry.
+    accounts: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 /// What turns `new` into the merge.
-pub(super) fn decide(base: &Node, mine: &Node, new: &Node, goal: Goal) -> Decided {
-    let mut decided = Decided { actions: Vec::new(), report: Report::default(), pacnew: BTreeSet::new(), goal };
+pub(super) fn decide(base: &Node, mine: &Node, new: &Node, goal: Goal, accounts: BTreeMap<PathBuf, Vec<u8>>) -> Decided {
+    let mut decided = Decided { actions: Vec::new(), report: Report::default(), pacnew: BTreeSet::new(), goal, accounts };
     decided.children(Path::new(""), Some(base), Some(mine), Some(new));
     decided
 }
@@ -71,7 +73,13 @@ impl Decided {
     }
 
     fn node(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
-        if mine == new || self.pacnew.contains(path) {
+        if self.pacnew.contains(path) {
+            return;
+        }
+        if let (Some(bytes), Some(mine), Some(new)) = (self.accounts.get(path).cloned(), mine, new) {
+            return self.account(path, bytes, base, mine, new);
+        }
+        if mine == new {
             return;
         }
         match self.goal {
@@ -135,10 +143,9 @@ impl Decided {
             (Some(mine_node), Some(new_node)) => {
                 let merged = merged_meta(base.map(|node| &node.meta), &mine_node.meta, &new_node.meta);
                 if merged != new_node.meta {
-                    let list = if merged == mine_node.meta { &mut self.report.kept } else { &mut self.report.merged };
-                    list.push(path.to_owned());
+                    self.told(path, merged == mine_node.meta);
                 }
-                self.meta(path, merged, new_node);
+                self.meta(path, &merged, &new_node.meta);
                 self.children(path, base, Some(mine_node), Some(new_node));
             }
             // The packages have none. What the device changed or added below is kept, in its directory.
@@ -171,44 +178,57 @@ impl Decided {
     /// Two files that differ, both changed: content and the rest are judged apart.
     fn file(&mut self, path: &Path, base: Option<&Node>, mine: Option<&Node>, new: Option<&Node>) {
         let (Some(mine), Some(new)) = (mine, new) else { return };
-        let content = |node: &Node| match node.kind {
-            Kind::File(digest) => Some(digest),
-            _ => None,
-        };
         let before = base.and_then(content);
         let (ours, theirs) = (content(mine), content(new));
-        let of_mine = ours == theirs || ours != before;
-        if ours != theirs && ours != before {
-            if is_one_of(path, &ACCOUNTS) {
-                self.actions.push(Action::Accounts(path.to_owned()));
-                self.report.merged.push(path.to_owned());
-            } else if theirs == before {
-                self.actions.push(Action::Content(path.to_owned()));
-            } else if is_generated(path) {
-                return self.conflict(path, Outcome::TookNew);
-            } else {
-                self.keep_with_pacnew(path);
-            }
-        }
         let meta = merged_meta(base.map(|node| &node.meta), &mine.meta, &new.meta);
-        let told = |list: &[PathBuf]| list.last().is_some_and(|last| last == path);
-        if !told(&self.report.kept) && !told(&self.report.merged) {
-            let list = if of_mine && meta == mine.meta { &mut self.report.kept } else { &mut self.report.merged };
-            list.push(path.to_owned());
+        let of_mine = ours == theirs || ours != before;
+        if ours == theirs || ours == before {
+            self.meta(path, &meta, &new.meta);
+        } else if theirs == before {
+            self.actions.push(Action::Content(path.to_owned(), meta.clone()));
+        } else if is_generated(path) {
+            return self.conflict(path, Outcome::TookNew);
+        } else {
+            self.keep_with_pacnew(path);
+            return self.meta(path, &meta, &mine.meta);
         }
-        self.meta(path, meta, new);
+        self.told(path, of_mine && meta == mine.meta);
     }
 
-    /// Owner, mode and attributes of `path`, which is `new` so far, become `merged`.
-    fn meta(&mut self, path: &Path, merged: Meta, new: &Node) {
-        // What was carried or rewritten has to be given its metadata in any case.
-        let rewritten = matches!(
-            self.actions.last(),
-            Some(Action::Content(last) | Action::Carry(last) | Action::Accounts(last)) if last == path
-        );
-        if merged != new.meta || rewritten {
-            self.actions.push(Action::Meta(path.to_owned(), merged));
+    /// A file that is merged by entry to `bytes`.
+    fn account(&mut self, path: &Path, bytes: Vec<u8>, base: Option<&Node>, mine: &Node, new: &Node) {
+        let meta = merged_meta(base.map(|node| &node.meta), &mine.meta, &new.meta);
+        let digest = Some(digest_of(&bytes));
+        if digest == content(new) && meta == new.meta {
+            return;
         }
+        self.told(path, digest == content(mine) && meta == mine.meta);
+        if digest == content(new) {
+            self.meta(path, &meta, &new.meta);
+        } else {
+            self.actions.push(Action::Accounts(path.to_owned(), bytes, meta));
+        }
+    }
+
+    /// The path is told as kept, or as merged.
+    fn told(&mut self, path: &Path, kept: bool) {
+        let list = if kept { &mut self.report.kept } else { &mut self.report.merged };
+        list.push(path.to_owned());
+    }
+
+    /// Owner, mode and attributes of `path`, which are `now` so far, become `merged`.
+    fn meta(&mut self, path: &Path, merged: &Meta, now: &Meta) {
+        if merged != now {
+            self.actions.push(Action::Meta(path.to_owned(), merged.clone()));
+        }
+    }
+}
+
+/// What is compared of a file's content.
+fn content(node: &Node) -> Option<[u8; 32]> {
+    match node.kind {
+        Kind::File(digest) => Some(digest),
+        _ => None,
     }
 }
 

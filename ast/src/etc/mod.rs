@@ -9,8 +9,12 @@
 mod accounts;
 mod apply;
 mod bring;
+mod copy;
 mod decide;
+mod rebase;
 mod report;
+#[cfg(test)]
+mod sequence_tests;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -21,6 +25,8 @@ use crate::id::DeployId;
 use crate::layout::{Layout, Part};
 use crate::sys::{SysError, file};
 
+pub use accounts::Moved;
+use accounts::Owners;
 pub use bring::{Brought, Owned, Pristine, bring};
 pub use decide::is_carried;
 pub use report::{Conflict, Outcome, Report, shown};
@@ -59,24 +65,97 @@ pub enum Goal {
 /// Never fails because of what the directories hold; only because one cannot be read or written.
 /// If interrupted: `into` is a mixture, each path whole; what it belongs to is garbage still.
 pub fn merge(edited: &Edited, into: &Path, goal: Goal) -> Result<Report, SysError> {
-    let decided = judge(edited, into, goal)?;
-    let mut report = decided.report;
-    apply::apply(&decided.actions, &apply::Places { base: &edited.base, mine: &edited.mine, into }, &mut report)?;
-    Ok(report)
+    let judged = judge(edited, into, goal)?;
+    apply::apply(&judged.decided.actions, &apply::Places { mine: &edited.mine, into, owners: &judged.owners })?;
+    let [base, mine, new] = &judged.links;
+    apply::relink(into, mine, base, new)?;
+    Ok(judged.decided.report)
 }
 
-/// What [`merge`] would do, as far as it can be told without doing it. Changes nothing.
+/// What [`merge`] would do. Changes nothing.
 pub fn look(edited: &Edited, new: &Path, goal: Goal) -> Result<Report, SysError> {
-    Ok(judge(edited, new, goal)?.report)
+    Ok(judge(edited, new, goal)?.decided.report)
 }
 
-fn judge(edited: &Edited, new: &Path, goal: Goal) -> Result<decide::Decided, SysError> {
-    let (base, mine, new) = (tree::scan(&edited.base)?, tree::scan(&edited.mine)?, tree::scan(new)?);
-    let base = match &edited.saved {
-        Some(saved) => tree::rebased(&base, &tree::scan(saved)?, &new),
-        None => base,
+/// What is to be done, and what has to be known for it.
+struct Judged {
+    decided: decide::Decided,
+    /// What numbers of the device mean after the merge.
+    owners: Owners,
+    /// Of the base, the device, and the new one.
+    links: [tree::Links; 3],
+}
+
+fn judge(edited: &Edited, into: &Path, goal: Goal) -> Result<Judged, SysError> {
+    let ((base, base_links), (mine, mine_links), (new, new_links)) =
+        (tree::scan(&edited.base)?, tree::scan(&edited.mine)?, tree::scan(into)?);
+    let accounts = accounts_of(edited, into, [&base, &mine, &new])?;
+    let moved_new = new.clone().owned(&accounts.new);
+    let (mut base, mine) = (base.owned(&accounts.base), mine.owned(&accounts.mine));
+    if let Some(saved) = &edited.saved {
+        // What was saved was the device's.
+        base = rebase::rebased(&base, &tree::scan(saved)?.0.owned(&accounts.mine), &mine, &moved_new);
+    }
+    let texts = accounts.texts.iter().map(|(name, text)| (PathBuf::from(name), bytes_of(text))).collect();
+    let mut decided = decide::decide(&base, &mine, &moved_new, goal, texts);
+    if !accounts.new.is_empty() {
+        // Before all else, so that everything is decided about what has its owner already.
+        let mut paths = Vec::new();
+        rebase::paths(&moved_new, PathBuf::new(), &mut paths);
+        let mut before = Vec::new();
+        rebase::paths(&new, PathBuf::new(), &mut before);
+        let own = paths.into_iter().zip(before).filter(|((_, now), (_, was))| (now.meta.uid, now.meta.gid) != (was.meta.uid, was.meta.gid));
+        let own = own.map(|((path, now), _)| decide::Action::Own(path, now.meta.uid, now.meta.gid));
+        decided.actions.splice(0..0, own.collect::<Vec<_>>());
+    }
+    let shared = accounts.shared.iter().map(|file| Conflict { path: file.into(), outcome: Outcome::SameNumber });
+    decided.report.conflicts.extend(shared);
+    decided.report.moved = accounts.moved;
+    Ok(Judged { decided, owners: accounts.mine, links: [base_links, mine_links, new_links] })
+}
+
+/// The account files merged by entry, where one was changed on both sides; otherwise none, for each is taken whole from one side.
+fn accounts_of(edited: &Edited, into: &Path, trees: [&tree::Node; 3]) -> Result<accounts::Merged, SysError> {
+    let node = |tree: &tree::Node, name: &str| tree.children().and_then(|children| children.get(std::ffi::OsStr::new(name)).cloned());
+    let is_file = |node: &Option<tree::Node>| node.as_ref().is_some_and(|node| matches!(node.kind, tree::Kind::File(_)));
+    let of = |name: &str| trees.map(|tree| node(tree, name));
+    let plain = |name: &&str| matches!(of(name), [_, mine, new] if is_file(&mine) && is_file(&new));
+    let names: Vec<&'static str> = accounts::FILES.into_iter().filter(plain).collect();
+    let text = |node: &Option<tree::Node>| node.as_ref().map(|node| node.kind.clone());
+    let disputed = names.iter().any(|name| {
+        let [base, mine, new] = of(name).map(|node| text(&node));
+        mine != base && new != base && mine != new
+    });
+    if !disputed {
+        return Ok(accounts::Merged::default());
+    }
+    let read = |dir: &Path| -> Result<accounts::Texts, SysError> {
+        let one = |name: &&'static str| Ok(file::read_if_exists(&dir.join(name))?.map(|bytes| (*name, text_of(&bytes))));
+        names.iter().filter_map(|name| one(name).transpose()).collect()
     };
-    Ok(decide::decide(&base, &mine, &new, goal))
+    let (mine, new) = (read(&edited.mine)?, read(into)?);
+    let mut base = read(&edited.base)?;
+    if let Some(saved) = &edited.saved {
+        for (name, text) in read(saved)? {
+            let unchanged = mine.get(name) == Some(&text) || new.get(name) == base.get(name);
+            if !unchanged {
+                base.insert(name, text);
+            }
+        }
+    }
+    let mut merged = accounts::merge(&base, &mine, &new);
+    merged.texts.retain(|name, _| names.contains(name));
+    Ok(merged)
+}
+
+/// A character for each byte: no encoding is asked for, and none is broken.
+fn text_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The bytes of such a text.
+fn bytes_of(text: &str) -> Vec<u8> {
+    text.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// `into` has the files that make this machine this one (its id, its host keys, the key of its exports, the drift of its clock), as far as
@@ -98,5 +177,5 @@ pub fn carry_identity(mine: &Path, into: &Path) -> Result<(), SysError> {
             }
         }
     }
-    apply::apply(&actions, &apply::Places { base: mine, mine, into }, &mut Report::default())
+    apply::apply(&actions, &apply::Places { mine, into, owners: &Owners::default() })
 }

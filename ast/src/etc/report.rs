@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::accounts::Moved;
+
 /// One path about which device and packages disagreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
@@ -58,6 +60,18 @@ impl std::fmt::Display for Outcome {
     }
 }
 
+impl std::fmt::Display for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.group { "group" } else { "user" };
+        let name: String = self.name.chars().filter(|c| !c.is_control()).collect();
+        write!(
+            f,
+            "{kind} {name} has number {} here, since {} is somebody else's; its files outside /etc may have the old one",
+            self.to, self.from
+        )
+    }
+}
+
 /// What a merge did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -67,6 +81,9 @@ pub struct Report {
     pub merged: Vec<PathBuf>,
     /// Where both had changed something.
     pub conflicts: Vec<Conflict>,
+    /// Accounts of the packages whose number the device had given to somebody else. Their files in /etc are given to them; others,
+    /// outside /etc, still have the old number.
+    pub moved: Vec<Moved>,
 }
 
 impl Report {
@@ -75,9 +92,10 @@ impl Report {
         self.kept.is_empty() && self.merged.is_empty()
     }
 
-    /// Conflicts that somebody should look at.
-    pub fn to_look_at(&self) -> impl Iterator<Item = &Conflict> {
-        self.conflicts.iter().filter(|conflict| conflict.outcome.wants_a_look())
+    /// A line for each thing that somebody should look at.
+    pub fn to_look_at(&self) -> Vec<String> {
+        let conflicts = self.conflicts.iter().filter(|conflict| conflict.outcome.wants_a_look());
+        conflicts.map(|c| format!("{}: {}", shown(&c.path), c.outcome)).chain(self.moved.iter().map(Moved::to_string)).collect()
     }
 
     /// A line for each path.
@@ -86,16 +104,21 @@ impl Report {
         let kept = self.kept.iter().filter(|path| !disputed(path)).map(|path| format!("{}: kept as it is here", shown(path)));
         let merged = self.merged.iter().map(|path| format!("{}: merged", shown(path)));
         let conflicts = self.conflicts.iter().map(|conflict| format!("{}: {}", shown(&conflict.path), conflict.outcome));
-        let mut lines: Vec<String> = kept.chain(merged).chain(conflicts).collect();
+        let mut lines: Vec<String> = kept.chain(merged).chain(conflicts).chain(self.moved.iter().map(Moved::to_string)).collect();
         lines.sort();
         lines
     }
 
-    /// The document: `kept`, `merged`, and `conflicts` with `path` and `outcome`.
+    /// The document: `kept`, `merged`, `conflicts` with `path` and `outcome`, and `renumbered` with `kind`, `name`, `from` and `to`.
     pub fn json(&self) -> Value {
         let texts = |paths: &[PathBuf]| paths.iter().map(|path| shown(path)).collect::<Vec<_>>();
         let conflicts: Vec<Value> = self.conflicts.iter().map(|c| json!({ "path": shown(&c.path), "outcome": c.outcome.word() })).collect();
-        json!({ "kept": texts(&self.kept), "merged": texts(&self.merged), "conflicts": conflicts })
+        let moved: Vec<Value> = self
+            .moved
+            .iter()
+            .map(|m| json!({ "kind": if m.group { "group" } else { "user" }, "name": m.name, "from": m.from, "to": m.to }))
+            .collect();
+        json!({ "kept": texts(&self.kept), "merged": texts(&self.merged), "conflicts": conflicts, "renumbered": moved })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A directory as it is compared: types, owners, modes, attributes, and a digest in place of content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::accounts::Owners;
 use crate::sys::{At, SysError, file};
 
 /// What a path is.
@@ -37,6 +38,17 @@ pub(super) struct Meta {
 }
 
 impl Node {
+    /// The same, with every number as `owners` says.
+    pub fn owned(mut self, owners: &Owners) -> Self {
+        if !owners.is_empty() {
+            (self.meta.uid, self.meta.gid) = owners.of(self.meta.uid, self.meta.gid);
+            if let Kind::Dir(children) = self.kind {
+                self.kind = Kind::Dir(children.into_iter().map(|(name, node)| (name, node.owned(owners))).collect());
+            }
+        }
+        self
+    }
+
     /// What is in it, if it is a directory.
     pub fn children(&self) -> Option<&BTreeMap<OsString, Self>> {
         match &self.kind {
@@ -46,20 +58,29 @@ impl Node {
     }
 }
 
-/// The directory at `path`. Sockets are left out (they live with their program), and so is what vanishes while it is read.
-pub(super) fn scan(path: &Path) -> Result<Node, SysError> {
+/// Names that begin so are a merge's own, on their way to their place: left by one that was cut off, they are nobody's.
+pub(super) const ON_ITS_WAY: &str = ".ast-merge-";
+
+/// Files of more than one name: device and inode, and the names.
+pub(super) type Links = BTreeMap<(u64, u64), Vec<PathBuf>>;
+
+/// The directory at `path`, and what is linked in it. Sockets are left out (they live with their program), and so is what vanishes
+/// while it is read.
+pub(super) fn scan(path: &Path) -> Result<(Node, Links), SysError> {
     let meta = fs::symlink_metadata(path).at("look at", path)?;
-    let node = read(path, &meta)?;
-    Ok(node.unwrap_or(Node { kind: Kind::Dir(BTreeMap::new()), meta: Meta::default() }))
+    let mut links = Links::new();
+    let node = read(path, Path::new(""), &meta, &mut links)?;
+    links.retain(|_, names| names.len() > 1);
+    Ok((node.unwrap_or(Node { kind: Kind::Dir(BTreeMap::new()), meta: Meta::default() }), links))
 }
 
-fn read(path: &Path, meta: &Metadata) -> Result<Option<Node>, SysError> {
+fn read(path: &Path, below: &Path, meta: &Metadata, links: &mut Links) -> Result<Option<Node>, SysError> {
     let kind = if meta.is_dir() {
         let mut children = BTreeMap::new();
-        for name in file::names(path)? {
+        for name in file::names(path)?.into_iter().filter(|name| !name.to_string_lossy().starts_with(ON_ITS_WAY)) {
             let child = path.join(&name);
             let node = match fs::symlink_metadata(&child).at("look at", &child) {
-                Ok(meta) => read(&child, &meta),
+                Ok(meta) => read(&child, &below.join(&name), &meta, links),
                 Err(error) => Err(error),
             };
             match node {
@@ -71,6 +92,9 @@ fn read(path: &Path, meta: &Metadata) -> Result<Option<Node>, SysError> {
         }
         Kind::Dir(children)
     } else if meta.is_file() {
+        if meta.nlink() > 1 {
+            links.entry((meta.dev(), meta.ino())).or_default().push(below.to_owned());
+        }
         Kind::File(digest(path)?)
     } else if meta.is_symlink() {
         Kind::Link(fs::read_link(path).at("read the link", path)?)
@@ -85,37 +109,8 @@ fn read(path: &Path, meta: &Metadata) -> Result<Option<Node>, SysError> {
     Ok(Some(Node { kind, meta: Meta { mode, uid: meta.uid(), gid: meta.gid(), attributes: attributes(path)? } }))
 }
 
-/// `base`, but what was saved where `new` is as it was saved: against that the device's later edits are judged there.
-pub(super) fn rebased(base: &Node, saved: &Node, new: &Node) -> Node {
-    if saved == new {
-        return saved.clone();
-    }
-    let none = BTreeMap::new();
-    let (Kind::Dir(saved), Kind::Dir(new)) = (&saved.kind, &new.kind) else { return base.clone() };
-    let Kind::Dir(before) = &base.kind else { return base.clone() };
-    let (mut children, empty) = (before.clone(), Node { kind: Kind::Dir(none), meta: Meta::default() });
-    let names: BTreeSet<_> = before.keys().chain(saved.keys()).chain(new.keys()).collect();
-    for name in names {
-        match (saved.get(name), new.get(name)) {
-            // Deleted here, saved, and deleted there.
-            (None, None) => drop(children.remove(name)),
-            (Some(saved), Some(new)) if saved == new => drop(children.insert(name.clone(), saved.clone())),
-            (Some(saved), Some(new)) if saved.children().is_some() && new.children().is_some() => {
-                let known = before.get(name);
-                let inside = rebased(known.unwrap_or(&empty), saved, new);
-                // A directory that only appeared with what was saved has no metadata to compare with.
-                if known.is_some() || inside.children().is_some_and(|inside| !inside.is_empty()) {
-                    children.insert(name.clone(), inside);
-                }
-            }
-            _ => {}
-        }
-    }
-    Node { kind: Kind::Dir(children), meta: base.meta.clone() }
-}
-
 /// The extended attributes of `path` itself. A filesystem without any has none.
-fn attributes(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>, SysError> {
+pub(super) fn attributes(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>, SysError> {
     const ACTION: &str = "read the attributes of";
     let mut found = BTreeMap::new();
     let names = match xattr::list(path) {
@@ -129,6 +124,20 @@ fn attributes(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>, SysError> {
         }
     }
     Ok(found)
+}
+
+/// Whether two paths are the same but for their names and times.
+pub(super) fn same(one: &Path, other: &Path) -> Result<bool, SysError> {
+    let node = |path: &Path| {
+        let meta = fs::symlink_metadata(path).at("look at", path)?;
+        read(path, Path::new(""), &meta, &mut Links::new())
+    };
+    Ok(node(one)? == node(other)?)
+}
+
+/// The digest of a content in memory.
+pub(super) fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 fn digest(path: &Path) -> Result<[u8; 32], SysError> {
