@@ -108,6 +108,7 @@ impl Machine {
             block: Block::Local,
             esp_uuid: None,
             grub_version: None,
+            migration: None,
             later: Default::default(),
         };
         document::save(&layout.document(layout::MACHINE), &machine).expect("machine");
