@@ -14,6 +14,7 @@ mod declaration;
 mod differ;
 mod files;
 mod kernel;
+mod playbook;
 mod show;
 mod steps;
 mod users;
@@ -29,6 +30,7 @@ use crate::work::WorkError;
 
 pub use declaration::Declaration;
 pub use differ::{Difference, Kind, differences};
+pub use playbook::play;
 pub use show::unified;
 pub use steps::carry_out;
 

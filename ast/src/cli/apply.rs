@@ -19,32 +19,48 @@ const LINES: usize = 40;
 /// What is applied where.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A declaration (TOML)
+    /// A declaration (TOML), or an Ansible playbook (.yml, .yaml)
     file: PathBuf,
-    /// The snapshot; may be left away when the declaration names it
+    /// The snapshot; may be left away when a declaration names it
     snapshot: Option<SnapshotId>,
     /// Show what would change, and save nothing
     #[arg(long)]
     diff: bool,
+    /// Another ansible-playbook than the machine's
+    #[arg(long, value_name = "PROGRAM")]
+    ansible: Option<PathBuf>,
 }
 
 /// The snapshot is as the file says, or as it was.
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
-    let declaration = Declaration::load(&args.file)?;
+    let is_playbook = args.file.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+    let declaration = if is_playbook { Declaration::default() } else { Declaration::load(&args.file)? };
     let Some(n) = args.snapshot.or(declaration.snapshot) else {
         return Err(CommandError::new(Kind::Usage, format!("{} does not say which snapshot it is for", args.file.display()))
-            .hint("`ast apply FILE N`, or `snapshot = N` in the file"));
+            .hint("`ast apply FILE N`, or `snapshot = N` in a declaration"));
     };
     let what = format!("apply {} to snapshot {n}", args.file.display());
     if global.dry_run && n != SnapshotId::BASE {
         opened(global)?.set_of(n)?;
-        let steps: String = declaration.steps().iter().map(|step| format!("    {step}\n")).collect();
+        let play = is_playbook.then(|| "run the playbook inside".to_owned());
+        let steps: String = declaration.steps().iter().chain(&play).map(|step| format!("    {step}\n")).collect();
         return print(&format!("{what}:\n{steps}  * if that changes anything: seal it as the next generation of snapshot {n}\n"));
     }
     let described = describes(&declaration, n, global)?;
     let mut only_described = false;
     inside::change_and_describe(global, n, false, &what, declaration.description.as_deref(), |copy| {
-        apply::carry_out(copy, &declaration, !global.json && !global.quiet)?;
+        let show = !global.json && !global.quiet;
+        if is_playbook {
+            let mut tell = |line: &str| {
+                if show {
+                    // A terminal that is gone is no reason to stop.
+                    drop(print(&format!("{line}\n")));
+                }
+            };
+            apply::play(copy, &args.file, args.ansible.as_deref(), &mut tell)?;
+        } else {
+            apply::carry_out(copy, &declaration, show)?;
+        }
         let (change, differences) = compared(copy)?;
         let document = json!({ "snapshot": n, "packages": change, "files": differences });
         if args.diff {

@@ -95,6 +95,8 @@ programs! {
     Useradd = "useradd",
     /// Changes a user.
     Usermod = "usermod",
+    /// Runs playbooks.
+    AnsiblePlaybook = "ansible-playbook",
     /// Runs a root as a container.
     SystemdNspawn = "systemd-nspawn",
 }

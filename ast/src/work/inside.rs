@@ -63,6 +63,23 @@ pub fn run_inside(view: View<'_>, invocation: &Invocation, options: Options<'_>)
     })
 }
 
+/// The command has run on the machine itself, in namespaces of its own, and ended; nothing that it started runs any more.
+///
+/// If interrupted, even by SIGKILL: the kernel ends the command and all that it started with us (R2).
+pub fn run_beside(invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("beside".into()).spawn_scoped(scope, || {
+            namespace::unshare()?;
+            make_private()?;
+            Ok(exec::run_isolated(invocation, options, Isolation::Namespaces)?)
+        });
+        match thread.map_err(WorkError::Thread)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 /// With what tells systemd's tools that they work on an image: no talk to a running system, and no subvolumes for
 /// tmpfiles' directories, whose content a snapshot would leave out (C5).
 fn environment(options: Options<'_>) -> Options<'_> {

@@ -30,7 +30,7 @@ use crate::verify::Finding;
 
 pub use boot::{check_sums, prepare_boot, write_sums};
 pub use copy::{ReadyToSeal, WorkingCopy, delete_parts};
-pub use inside::{Bind, PACKAGE_CACHE, View, run_inside};
+pub use inside::{Bind, PACKAGE_CACHE, View, run_beside, run_inside};
 pub use owner::{ParseTokenError, Token};
 pub use parts::Parts;
 pub use place::Place;

@@ -6,10 +6,96 @@ use std::path::{Path, PathBuf};
 use ast::apply::{self, ApplyError, Declaration, Kind};
 use ast::layout::Part;
 use ast::pacman::installed;
+use ast::sys::btrfs;
 use ast::work::WorkingCopy;
+use ast_tests::lab::cache::{cache_dir, once};
 
 use crate::aur::Workshop;
 use crate::bed::mode;
+
+/// The machine's Python in the bed's snapshot, and an ansible-playbook from its registry beside; `None` says why there is none.
+fn ansible(bed: &crate::bed::Bed) -> Result<PathBuf, String> {
+    let sh = |line: &str| {
+        let out = std::process::Command::new("bash").args(["-ec", line]).output().map_err(|error| error.to_string())?;
+        let tail = || String::from_utf8_lossy(&out.stderr).lines().last().unwrap_or_default().to_owned();
+        if out.status.success() { Ok(()) } else { Err(tail()) }
+    };
+    sh("test -x /usr/bin/python3 && python3 -m pip --version").map_err(|why| format!("no python3 with pip here: {why}"))?;
+    let mut failed = String::new();
+    let made = once(&cache_dir().join("ansible-core"), |dir| {
+        let install = "python3 -m pip install -q --disable-pip-version-check --target";
+        let python = crate::bed::sh("python3 -c 'import sys; print(sys.executable)'");
+        let program = format!("#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/lib\" exec {python} -m ansible playbook \"$@\"\n");
+        let written = sh(&format!("{install} {}/lib ansible-core", dir.display()))
+            .and_then(|()| std::fs::write(dir.join("ansible-playbook"), program).map_err(|error| error.to_string()))
+            .and_then(|()| sh(&format!("chmod 755 {}/ansible-playbook", dir.display())));
+        written.map_err(|why| {
+            failed = format!("pip cannot install ansible-core: {why}");
+            ast_tests::lab::Error::NothingBuilt { what: "pip", dir: dir.to_owned() }
+        })
+    });
+    let dir = made.map_err(|error| if failed.is_empty() { error.to_string() } else { failed.clone() })?;
+    let root = bed.part(Part::Root);
+    btrfs::set_read_only(&root, false).map_err(|error| error.to_string())?;
+    sh(&format!(
+        "v=$(/usr/bin/python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])')
+         tar -C / -c --exclude=test --exclude='config-*' usr/bin/python3 usr/bin/python$v usr/lib/python$v usr/lib/python3 | tar -x -C {}",
+        root.display()
+    ))
+    .map_err(|why| format!("this machine's Python cannot be copied: {why}"))?;
+    btrfs::set_read_only(&root, true).map_err(|error| error.to_string())?;
+    Ok(dir.join("ansible-playbook"))
+}
+
+#[test]
+fn a_playbook_runs_inside_the_copy_whatever_host_and_way_it_names() {
+    let bed = crate::bed::Bed::with_system();
+    let ansible = match ansible(&bed) {
+        Ok(program) => program,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let dir = tempfile::tempdir().expect("dir");
+    let mark = PathBuf::from(format!("/tmp/ast-apply-{}", std::process::id()));
+    let text = format!(
+        "- hosts: localhost\n  connection: local\n  gather_facts: false\n  become: true\n  vars:\n    ansible_connection: local\n  tasks:\n\
+         \x20   - copy: {{dest: /etc/motd, content: \"of Ansible\\n\", mode: '0600'}}\n\
+         \x20   - lineinfile: {{path: /etc/profile, line: 'umask 077'}}\n\
+         \x20   - command: touch {0}\n      delegate_to: 127.0.0.1\n      args: {{creates: {0}}}\n\
+         \x20   - copy: {{src: big, dest: /usr/share/big}}\n",
+        mark.display()
+    );
+    let playbook = dir.path().join("kiosk.yml");
+    std::fs::write(&playbook, &text).expect("written");
+    std::fs::write(dir.path().join("big"), vec![b'x'; 3 << 20]).expect("written");
+    let mut said = Vec::new();
+    let copy = bed.copy();
+    apply::play(&copy, &playbook, Some(&ansible), &mut |line: &str| said.push(line.to_owned()))
+        .unwrap_or_else(|e| panic!("{e}: {said:#?}"));
+    assert!(!mark.exists(), "a task ran on the machine itself");
+    assert_eq!(std::fs::read_to_string(copy.parts().etc.join("motd")).expect("made"), "of Ansible\n");
+    assert_eq!(mode(&copy.parts().etc.join("motd")), 0o600);
+    assert_eq!(std::fs::metadata(copy.parts().root.join("usr/share/big")).expect("copied").len(), 3 << 20);
+    let paths: Vec<_> = differences(&copy).into_iter().map(|d| d.path.display().to_string()).collect();
+    assert_eq!(paths, ["/etc/motd", "/etc/profile", "/usr/share/big"], "{said:#?}");
+
+    let again = WorkingCopy::create_from(&bed.layout, copy.parts().clone()).expect("a copy");
+    apply::play(&again, &playbook, Some(&ansible), &mut |_: &str| {}).expect("the same");
+    assert_eq!(differences(&again), []);
+    drop(again);
+
+    for (text, names) in [
+        ("- hosts: kiosks\n  tasks: []\n", "hosts: all"),
+        ("- hosts: all\n  gather_facts: false\n  tasks: [{command: 'false'}]\n", "ansible-playbook"),
+    ] {
+        std::fs::write(&playbook, text).expect("written");
+        let copy = bed.copy();
+        let error = apply::play(&copy, &playbook, Some(&ansible), &mut |_: &str| {}).expect_err(text);
+        assert!(error.to_string().contains(names), "{error}");
+    }
+    let bare = crate::bed::Bed::with_system();
+    let error = apply::play(&bare.copy(), &playbook, Some(&ansible), &mut |_: &str| {}).expect_err("no Python there");
+    assert!(error.to_string().contains("install python"), "{error}");
+}
 
 /// The first example in the documentation.
 fn example() -> String {
