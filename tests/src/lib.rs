@@ -4,6 +4,7 @@
     reason = "the lab drives foreign programs and throw-away files; the house's own seams are what it tests"
 )]
 
+pub mod bench;
 pub mod cut;
 pub mod decide;
 pub mod demo;

@@ -76,6 +76,11 @@ enum Command {
         #[arg(long, default_value = "v1", value_parser = state)]
         state: State,
     },
+    /// Times of `ast` beside those of others, as ratios out of one run
+    Bench {
+        /// Only what has this in its name
+        filter: Option<String>,
+    },
     /// A kiosk that updates itself, breaks, comes back, and tells why
     Demo {
         /// Leaves a console to play with at the end
@@ -158,6 +163,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             eprintln!("{column}, mirror {}; Ctrl-] ends the machine, its disk goes with it", state.name());
             scenario.start()?.attach()?;
         }
+        Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
         Command::Demo { attach, column } => ast_tests::demo::run(column, attach)?,
         Command::Serve { dir, port } => {
             let server = http::Server::start_on(&dir, port)?;

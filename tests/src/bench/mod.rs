@@ -1,0 +1,170 @@
+//! `./dev bench`: what `ast` takes beside what others take for the same, as ratios of medians out of one run. It tells; it decides nothing.
+//!
+//! Commands are timed from fork to wait, in turns, so that whatever else the machine does hits both sides.
+
+mod bed;
+mod rows;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use bed::Bed;
+
+/// Why a benchmark could not be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BenchError {
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    #[error(transparent)]
+    Lab(#[from] crate::lab::Error),
+    #[error("{what}: {status}\n{tail}")]
+    Command { what: String, status: ExitStatus, tail: String },
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error("{0}")]
+    Ast(String),
+    #[error("cannot build the programs")]
+    Build,
+}
+
+/// One side of a comparison: a command that does it once, and what makes it possible to do it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    name: String,
+    line: String,
+    again: String,
+}
+
+impl Side {
+    /// A line of shell, timed; the shell itself is taken off by an empty one on both sides alike.
+    pub(crate) fn new(name: &str, line: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), line: line.into(), again: String::new() }
+    }
+
+    /// What is run after each time, not timed.
+    pub(crate) fn again(mut self, line: impl Into<String>) -> Self {
+        self.again = line.into();
+        self
+    }
+}
+
+/// A comparison and what is wanted of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    what: String,
+    ours: Side,
+    theirs: Side,
+    /// Theirs by ours that is wanted; `None`: told only.
+    at_least: Option<f64>,
+    times: usize,
+}
+
+/// Medians of both sides.
+#[derive(Debug)]
+struct Measured {
+    ours: Duration,
+    theirs: Duration,
+}
+
+/// Measures everything and prints a line for each.
+pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
+    let programs = programs()?;
+    println!("{:<28} {:>10}  {:<34} {:>10} {:>8}  wanted", "what", "ast", "against", "", "ratio");
+    for row in rows::readers(&programs)?.into_iter().filter(|row| wanted(row, filter)) {
+        tell(&row)?;
+    }
+    let bed = Bed::new(&programs)?;
+    for row in rows::writers(&bed)?.into_iter().filter(|row| wanted(row, filter)) {
+        tell(&row)?;
+    }
+    if filter.is_none_or(|filter| "10,000 snapshots".contains(filter)) {
+        rows::grows(&programs)?;
+    }
+    Ok(())
+}
+
+fn wanted(row: &Row, filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| row.what.contains(filter))
+}
+
+fn tell(row: &Row) -> Result<(), BenchError> {
+    let Measured { ours, theirs } = measure(row)?;
+    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+    let wanted = match row.at_least {
+        Some(least) if ratio >= least => format!("≥ {least}: yes"),
+        Some(least) => format!("≥ {least}: NO"),
+        None => String::new(),
+    };
+    println!("{:<28} {:>10}  {:<34} {:>10} {ratio:>7.2}×  {wanted}", row.what, Time(ours), row.theirs.name, Time(theirs));
+    Ok(())
+}
+
+/// Both sides in turns, after one round that is not counted.
+fn measure(row: &Row) -> Result<Measured, BenchError> {
+    let mut taken = (Vec::new(), Vec::new());
+    for round in 0..=row.times {
+        let ours = once(&row.ours)?;
+        let theirs = once(&row.theirs)?;
+        if round > 0 {
+            taken.0.push(ours);
+            taken.1.push(theirs);
+        }
+    }
+    Ok(Measured { ours: median(taken.0), theirs: median(taken.1) })
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// From fork to wait.
+fn once(side: &Side) -> Result<Duration, BenchError> {
+    let begun = Instant::now();
+    let out = shell(&side.line)?;
+    let taken = begun.elapsed();
+    if !out.is_empty() && !side.again.is_empty() {
+        shell(&side.again.replace("@OUT@", out.trim()))?;
+    } else if !side.again.is_empty() {
+        shell(&side.again)?;
+    }
+    Ok(taken)
+}
+
+/// Runs a line of shell that has to succeed; its output.
+pub(crate) fn shell(line: &str) -> Result<String, BenchError> {
+    let out = Command::new("sh")
+        .args(["-c", line])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| BenchError::Io { what: line.to_owned(), source })?;
+    if !out.status.success() {
+        let tail = String::from_utf8_lossy(&out.stderr).into_owned();
+        return Err(BenchError::Command { what: line.to_owned(), status: out.status, tail });
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// `ast`, built as it is shipped.
+fn programs() -> Result<PathBuf, BenchError> {
+    let project = crate::lab::cache::project_dir();
+    let status = Command::new("cargo").args(["build", "--quiet", "--release", "-p", "ast"]).current_dir(&project).status();
+    match status {
+        Ok(status) if status.success() => {}
+        _ => return Err(BenchError::Build),
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project.join("target"), PathBuf::from);
+    Ok(target.join("release/ast"))
+}
+
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:.1} ms", self.0.as_secs_f64() * 1000.0))
+    }
+}
