@@ -145,9 +145,8 @@ fn with<'a>(words: &[&'a str], snapshot: &'a str) -> Vec<&'a str> {
 fn machine() -> Machine1 {
     let machine = Machine1::new(Block::Local);
     let mut locked = machine.lock();
-    for plan in [locked.plan_new("one").expect("a plan").0] {
-        drop(locked.run(plan).expect("committed"));
-    }
+    let (plan, _) = locked.plan_new("one").expect("a plan");
+    drop(locked.run(plan).expect("committed"));
     let (plan, _) = locked.plan_branch(n(1), "two").expect("a plan");
     drop(locked.run(plan).expect("committed"));
     drop(locked);
