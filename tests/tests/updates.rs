@@ -67,7 +67,8 @@ fn c3(column: Column) {
     judged(&mut vm).unwrap();
     let floor = "[ $(date +%s) -ge $(stat -c %Y /.snapshots/ast/machine.json) ]";
     vm.sh(floor).unwrap();
-    assert!(vm.sh("journalctl -b --no-pager -u ast-firstboot").unwrap().contains("the clock was before"));
+    // Not by unit: who has ended before the journal looks at him has none.
+    assert!(vm.sh("journalctl -b --no-pager").unwrap().contains("the clock was before"));
     vm.sh(VERIFY).unwrap();
 
     vm.sh("date -s 2001-02-03").unwrap();
