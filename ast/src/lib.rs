@@ -24,6 +24,8 @@ pub mod apply;
 #[cfg(feature = "host")]
 pub mod care;
 #[cfg(feature = "host")]
+pub mod compare;
+#[cfg(feature = "host")]
 pub mod config;
 #[cfg(feature = "host")]
 pub mod deploy;

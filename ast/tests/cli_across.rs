@@ -159,6 +159,21 @@ fn what_is_refused_is_refused_before_the_first_snapshot() {
         (&["tremove", "9", "hello"], 3, "9"),
         (&["tree-rmpkg", "1", "a b"], 2, "a b"),
         (&["tree-rmpkg", "1", "hello", "$(reboot)"], 2, "$(reboot)"),
+        (&["sync", "0"], 3, "base"),
+        (&["fsync", "9"], 3, "9"),
+        (&["refresh", "0"], 3, "base"),
+        (&["refresh", "9"], 3, "9"),
+        (&["install", "1"], 2, "PACKAGE"),
+        (&["install", "1", "-P", "/no/such/profile"], 1, "/no/such/profile"),
+        (&["install", "1", "-P", "/bin/busybox"], 2, "/bin/busybox line 1"),
+        (&["which"], 2, "PACKAGE"),
+        (&["which", "a b"], 2, "a b"),
+        // There are no lists of packages on this machine.
+        (&["which", "hello"], 5, "0, 7, 1, 2"),
+        (&["diff", "1"], 2, "<B>"),
+        (&["diff", "1", "9"], 3, "9"),
+        (&["diff", "9", "1", "--etc"], 3, "9"),
+        (&["diff", "1", "2"], 1, "ALPM_DB_VERSION"),
     ];
     for (words, code, names) in table {
         let (found, out, err) = ast(&machine, words);

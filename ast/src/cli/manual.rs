@@ -52,7 +52,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("tree-upgrade", "ast tree-upgrade 1", "1 and everything below it, each or not, with a summary"),
     ("list", "ast list 4 --explicit", "what somebody asked for, without what it needs"),
     ("which", "ast which firefox", "the snapshots that have it, and in which version"),
-    ("diff", "ast diff 4 7 --etc", "what differs between 4 and 7, in packages and in /etc"),
+    ("diff", "ast diff 4 7 --etc", "what differs in /etc of 4 and 7; without an option, packages"),
     ("apply", "ast apply kiosk.toml 4", "4 is as the file says; twice is the same as once"),
     ("run", "ast run 4 systemctl enable sshd", "saved when it ends with 0"),
     ("tree-run", "ast tree-run 1 systemctl enable sshd", "the same in 1 and everything below it"),
@@ -89,7 +89,12 @@ pub(super) fn command() -> clap::Command {
         let example = EXAMPLES.iter().find(|(name, ..)| *name == verb);
         command = command.mut_subcommand(&verb, |mut sub| {
             if let Some((_, line, what)) = example {
-                sub = sub.after_help(format!("Example:\n  {line}\n      {what}"));
+                let example = format!("Example:\n  {line}\n      {what}");
+                // What a verb itself adds to its long help stands before it.
+                if let Some(more) = sub.get_after_long_help().map(ToString::to_string) {
+                    sub = sub.after_long_help(format!("{more}\n\n{example}"));
+                }
+                sub = sub.after_help(example);
             }
             super::complete::with_snapshots(sub)
         });

@@ -9,6 +9,7 @@ mod complete;
 mod context;
 mod deploy;
 mod desc;
+mod diff;
 mod doctor;
 mod edit;
 mod error;
@@ -32,6 +33,7 @@ mod tree;
 mod tree_packages;
 mod tree_run;
 mod update;
+mod which;
 
 use std::process::ExitCode;
 
@@ -89,7 +91,7 @@ enum Command {
     Unpin(tree::PinArgs),
     /// Install packages in a snapshot
     #[command(visible_alias = "in")]
-    Install(packages::PackageArgs),
+    Install(packages::InstallArgs),
     /// Remove packages from a snapshot
     Remove(packages::PackageArgs),
     /// Upgrade all packages of a snapshot, or none
@@ -115,6 +117,10 @@ enum Command {
     TreeUpgrade(tree_packages::UpgradeArgs),
     /// List the packages of a snapshot
     List(packages::ListArgs),
+    /// Say which snapshots hold a package, and in which version
+    Which(which::Args),
+    /// Say what differs between two snapshots: packages, or files
+    Diff(diff::Args),
     /// Bring a snapshot to what a file says: packages, users, files, services, kernel arguments, commands
     Apply(apply::Args),
     /// Run one command in a snapshot; saved when it ends with 0
@@ -227,6 +233,8 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::TreeRmpkg(args)) => tree_packages::remove(&args, global),
         Some(Command::TreeUpgrade(args)) => tree_packages::upgrade(&args, global),
         Some(Command::List(args)) => packages::list(&args, global),
+        Some(Command::Which(args)) => which::run(&args, global),
+        Some(Command::Diff(args)) => diff::run(&args, global),
         Some(Command::Apply(args)) => apply::run(&args, global),
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::TreeRun(args)) => tree_run::run(&args, global),

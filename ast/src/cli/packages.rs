@@ -1,5 +1,7 @@
 //! `install`, `remove`, `upgrade`, `base-update`, `list`: the packages of a snapshot.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::change::opened;
@@ -8,7 +10,20 @@ use super::error::{CommandError, Kind};
 use super::inside::{self, Outcome};
 use crate::id::SnapshotId;
 use crate::layout::Part;
-use crate::pacman::{self, Change, Feed, PacmanError};
+use crate::pacman::{self, Change, Feed, PacmanError, ProfileError};
+
+/// What is installed where.
+#[derive(Debug, clap::Args)]
+pub(super) struct InstallArgs {
+    /// The snapshot
+    snapshot: SnapshotId,
+    /// The packages
+    #[arg(required_unless_present = "profile", value_name = "PACKAGE")]
+    packages: Vec<String>,
+    /// A file that names packages, one on a line; blank lines and what stands behind a # are passed over
+    #[arg(short = 'P', long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
 
 /// Packages of a snapshot.
 #[derive(Debug, clap::Args)]
@@ -42,10 +57,14 @@ pub(super) struct ListArgs {
 }
 
 /// The packages are installed in the snapshot.
-pub(super) fn install(args: &PackageArgs, global: &Global) -> Result<(), CommandError> {
-    let what = format!("install {} in snapshot {}", args.packages.join(" "), args.snapshot);
+pub(super) fn install(args: &InstallArgs, global: &Global) -> Result<(), CommandError> {
+    let mut packages = args.packages.clone();
+    if let Some(profile) = &args.profile {
+        packages.extend(pacman::load_profile(profile)?);
+    }
+    let what = format!("install {} in snapshot {}", packages.join(" "), args.snapshot);
     inside::change(global, args.snapshot, false, &what, |copy| {
-        outcome(args.snapshot, &pacman::install(copy, &args.packages, feed(global))?, "it is installed already", global)
+        outcome(args.snapshot, &pacman::install(copy, &packages, feed(global))?, "it is installed already", global)
     })
 }
 
@@ -112,5 +131,12 @@ impl From<PacmanError> for CommandError {
             ),
             _ => failure,
         }
+    }
+}
+
+impl From<ProfileError> for CommandError {
+    fn from(error: ProfileError) -> Self {
+        let kind = if matches!(error, ProfileError::Sys(_)) { Kind::World } else { Kind::Usage };
+        Self::new(kind, super::error::chain(&error))
     }
 }

@@ -10,10 +10,12 @@ mod cause;
 mod check;
 mod local;
 mod pristine;
+mod profile;
 mod refresh;
 mod set;
 mod share;
 mod transaction;
+mod version;
 
 pub use aur::{AurError, BuildCause, SrcInfoError};
 pub use cache::spare_files;
@@ -21,10 +23,12 @@ pub use cause::Cause;
 pub use check::{Update, check_updates, update_fingerprint};
 pub use local::held;
 pub use pristine::owned_in_etc;
+pub use profile::{ProfileError, load_profile};
 pub use refresh::{Refreshed, refresh};
 pub use set::{Change, Package, PackageSet, installed};
 pub use share::{lacking, share, share_from_cache};
 pub use transaction::{Feed, check_names, install, remove, upgrade};
+pub use version::compare_versions;
 
 use crate::config::snapshot::LoadError;
 use crate::exec::ExecError;

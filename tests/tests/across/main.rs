@@ -7,4 +7,5 @@ mod bed;
 mod machine;
 mod packages;
 mod refresh;
+mod reports;
 mod sync;
