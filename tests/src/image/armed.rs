@@ -1,7 +1,7 @@
 //! A machine with an update on trial, powered off: what faults are done to. The real service makes it, on the mounted disk.
 
 use super::{Column, ImageError, build};
-use crate::lab::cache::{Key, once};
+use crate::lab::cache::{Key, keep_recent, once};
 use crate::lab::http::Server;
 use crate::lab::own;
 use crate::lab::repo::{self, State};
@@ -46,7 +46,11 @@ fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<
     });
     match (made, failed) {
         (_, Some(why)) => Err(ImageError::Armed { state: state.name(), why }),
-        (made, None) => Ok(made?.join("disk.raw")),
+        (made, None) => {
+            let dir = made?;
+            keep_recent(&dir)?;
+            Ok(dir.join("disk.raw"))
+        }
     }
 }
 

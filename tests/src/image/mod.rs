@@ -7,7 +7,7 @@ pub mod settle;
 pub use armed::{armed, promoted};
 pub use column::Column;
 
-use crate::lab::cache::{Key, once, project_dir, tests_dir};
+use crate::lab::cache::{Key, keep_recent, once, project_dir, tests_dir};
 use crate::lab::grub::{self, Grub};
 use crate::lab::repo::{self, State};
 use crate::lab::sign::Signer;
@@ -63,7 +63,11 @@ pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
     });
     match (made, failed) {
         (_, Some(error)) => Err(error),
-        (made, None) => Ok(made?.join(FILE)),
+        (made, None) => {
+            let dir = made?;
+            keep_recent(&dir)?;
+            Ok(dir.join(FILE))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// The directory of this crate's sources: recipes, overlays, the lock file.
 pub fn tests_dir() -> PathBuf {
@@ -145,10 +146,62 @@ pub fn once(target: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<Pat
     Ok(target.to_owned())
 }
 
+/// What has just been used or made at `target` counts as used now, and of those that differ from it in their key only the newest few are left:
+/// each change of the sources makes all images anew, and after some days of work their disk was full.
+pub fn keep_recent(target: &Path) -> Result<()> {
+    /// Kept of one kind: what some checkouts beside each other need.
+    const KEPT: usize = 4;
+    /// Not taken, whatever its place: a machine may run on it.
+    const IN_USE: Duration = Duration::from_secs(3 * 3600);
+    File::open(target).and_then(|dir| dir.set_modified(SystemTime::now())).at(target)?;
+    let family = |path: &Path| path.file_name().and_then(|name| Some(name.to_str()?.rsplit_once('-')?.0.to_owned()));
+    let (Some(parent), Some(wanted)) = (target.parent(), family(target)) else { return Ok(()) };
+    let mut alike = Vec::new();
+    for entry in fs::read_dir(parent).at(parent)? {
+        let path = entry.at(parent)?.path();
+        if path.is_dir() && path.extension().is_none() && family(&path).as_ref() == Some(&wanted) {
+            let used = fs::metadata(&path).and_then(|meta| meta.modified()).at(&path)?;
+            alike.push((used, path));
+        }
+    }
+    alike.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+    for (_, old) in alike.into_iter().skip(KEPT).filter(|(used, _)| used.elapsed().is_ok_and(|since| since > IN_USE)) {
+        remove_tree(&old)?;
+    }
+    Ok(())
+}
+
 /// Nothing is at `path` any more. Only ever called below the cache.
 pub fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.at(path),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_of_one_kind_are_left_and_nothing_that_may_be_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, hours: u64| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            File::open(&path).unwrap().set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+            path
+        };
+        for hours in 4..10 {
+            make(&format!("efi214-v1-{hours}"), hours);
+        }
+        make("efi214-v2-1", 99);
+        make("efi214-v1-busy", 2);
+        let new = make("efi214-v1-new", 50);
+        keep_recent(&new).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["efi214-v1-4", "efi214-v1-5", "efi214-v1-busy", "efi214-v1-new", "efi214-v2-1"]);
     }
 }
