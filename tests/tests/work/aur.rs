@@ -256,6 +256,14 @@ fn r4_an_upgrade_builds_what_is_newer_and_nothing_else() {
     assert_eq!(pacman::upgrade(&copy, Feed::Nobody).expect("built anew").to_string(), "  aur-lib 1-1 -> 10-1\n");
     assert!(installed(&copy.parts().root).expect("a database").get("aur-lib").is_some_and(|p| p.explicit), "the reason was lost");
 
+    // A child that lacks it builds it itself: no cache has its file, and without the AUR that is said.
+    let child = shop.bed.copy();
+    let error = pacman::share_from_cache(&child, &copy.parts().root, Feed::Nobody).expect_err("it was never in the cache");
+    assert!(matches!(&error, PacmanError::NotCached { name, .. } if name == "aur-lib"), "{error}");
+    let change = pacman::share(&child, &copy.parts().root, Feed::Nobody).expect("built again");
+    assert_eq!(change.to_string(), "+ aur-lib 10-1\n");
+    drop(child);
+
     // One that does not build any more fails the whole upgrade; one that is gone stays.
     shop.aur.publish("aur-lib", &lib(11).replace("hello > greeting", "false"), &[]);
     let error = pacman::upgrade(&copy, Feed::Nobody).expect_err("it does not build");
