@@ -22,7 +22,27 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     fsync_dir(parent(path)?)
 }
 
-/// The same, and what was there before is kept as `NAME.old`.
+/// `to` holds what the file `from` holds, now and after a power cut. For files of any size.
+///
+/// If interrupted: `to` is as before, and a file named `.NAME.tmp` may be left; the next copy overwrites it.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    const ACTION: &str = "copy to";
+    let tmp = beside(to, ".", ".tmp")?;
+    let mut source = File::open(from).at("read", from)?;
+    let mut target = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&tmp)
+        .at(ACTION, &tmp)?;
+    std::io::copy(&mut source, &mut target).and_then(|_| target.sync_data()).at(ACTION, &tmp)?;
+    fs_rename(&tmp, to)?;
+    fsync_dir(parent(to)?)
+}
+
+/// As [`replace`], and what was there before is kept as `NAME.old`.
 ///
 /// If interrupted: `path` is whole, old or new; `NAME.old` is whole.
 pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {

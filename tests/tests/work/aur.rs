@@ -135,7 +135,10 @@ impl Aur {
 
     /// A library, of this version.
     pub fn publish_lib(&self, version: u32) {
-        self.publish("aur-lib", &lib(version), &[]);
+        // By hand, where makepkg has nothing to say that is not plain: it takes a second.
+        let info =
+            format!("pkgbase = aur-lib\n\tpkgver = {version}\n\tpkgrel = 1\n\tarch = x86_64\n\tmakedepends = hello\n\npkgname = aur-lib\n");
+        self.commit("aur-lib", &[("PKGBUILD", &lib(version)), (".SRCINFO", &info)]);
     }
 
     /// An application, the library it needs to run, and a tool that is only needed to build it: three PKGBUILDs.
@@ -147,7 +150,10 @@ impl Aur {
              printf '#!/bin/sh\\necho made with a tool\\n' > \"$pkgdir/usr/bin/aur-tool\"; chmod 755 \"$pkgdir/usr/bin/aur-tool\"; }\n",
             &[],
         );
-        self.publish("aur-app", APP, &[("notes.txt", "notes\n")]);
+        let [signature, key, fingerprint] = signed_notes();
+        let pkgbuild = APP.replace("FINGERPRINT", &fingerprint);
+        let keys = format!("keys/pgp/{fingerprint}.asc");
+        self.publish("aur-app", &pkgbuild, &[("notes.txt", "notes\n"), ("notes.txt.asc", &signature), (&keys, &key)]);
     }
 }
 
@@ -176,23 +182,42 @@ package() {{
     )
 }
 
-/// The sum is that of "notes\n".
+/// Two packages of one PKGBUILD, out of a source that is signed. The sum is that of "notes\n".
 const APP: &str = r#"
-pkgname=aur-app
+pkgbase=aur-app
+pkgname=(aur-app aur-app-data)
 pkgver=2.0
 pkgrel=1
 epoch=1
 arch=(x86_64)
-depends=('aur-lib>=1' bash)
-makedepends=(aur-tool)
-source=(notes.txt)
-sha256sums=(444e0fffbd825e9610ff5b199485707a0c895339ae80c15cc8a8aee41b106fda)
-package() {
-  install -Dm644 notes.txt "$pkgdir/usr/share/aur-app/notes"
+makedepends=(aur-tool aur-lib)
+source=(notes.txt notes.txt.asc)
+sha256sums=(444e0fffbd825e9610ff5b199485707a0c895339ae80c15cc8a8aee41b106fda SKIP)
+validpgpkeys=(FINGERPRINT)
+package_aur-app() {
+  depends=('aur-lib>=1' aur-app-data=1:2.0 bash)
+  mkdir -p "$pkgdir/usr/share/aur-app"
   aur-tool > "$pkgdir/usr/share/aur-app/tool"
   cp /usr/share/aur-lib/greeting "$pkgdir/usr/share/aur-app/greeting"
 }
+package_aur-app-data() { install -Dm644 notes.txt "$pkgdir/usr/share/aur-app/notes"; }
 "#;
+
+/// A signature of "notes\n", the key that made it, and its fingerprint.
+fn signed_notes() -> [String; 3] {
+    let dir = tempfile::tempdir().expect("dir");
+    let gpg = |words: &str| {
+        sh(&format!("cd {0} && gpg --homedir {0} --batch --quiet --armor --passphrase '' {words} 2>/dev/null", dir.path().display()))
+    };
+    sh(&format!("chmod 700 {0}; printf 'notes\\n' > {0}/notes.txt", dir.path().display()));
+    gpg("--quick-generate-key 'Maintainer <m@example.org>' ed25519 sign never");
+    gpg("--detach-sign notes.txt");
+    let listed = gpg("--with-colons --list-keys | grep ^fpr:");
+    let key = gpg("--export");
+    sh(&format!("gpgconf --homedir {} --kill all", dir.path().display()));
+    let signature = std::fs::read_to_string(dir.path().join("notes.txt.asc")).expect("signed");
+    [signature, key, listed.trim_start_matches("fpr").trim_matches(':').to_owned()]
+}
 
 fn aur_error(result: Result<Vec<String>, PacmanError>) -> AurError {
     match result {
@@ -205,15 +230,19 @@ fn aur_error(result: Result<Vec<String>, PacmanError>) -> AurError {
 fn r4_r6_a_chain_is_built_and_nothing_of_the_building_is_left() {
     let shop = Workshop::new();
     shop.aur.with_a_chain();
-    let copy = shop.bed.copy();
+    let cache = tempfile::tempdir().expect("dir");
+    let copy = shop.bed.copy().with_cache(Some(cache.path().to_owned()));
     ask(&copy, &["true"]);
     let passwd = std::fs::read(copy.parts().etc.join("passwd")).expect("passwd");
     let before = names_below(&copy);
-    assert_eq!(shop.install(&copy, "aur-app").expect("built and installed"), ["aur-app", "aur-lib"]);
+    assert_eq!(shop.install(&copy, "aur-app").expect("built and installed"), ["aur-app", "aur-app-data", "aur-lib"]);
 
     let set = installed(&copy.parts().root).expect("a database");
     assert_eq!(set.version("aur-app"), Some("1:2.0-1"));
-    assert_eq!(["aur-app", "aur-lib"].map(|name| set.get(name).is_some_and(|p| p.explicit)), [true, false]);
+    assert_eq!(
+        ["aur-app", "aur-app-data", "aur-lib"].map(|name| set.get(name).map(|p| p.explicit)),
+        [Some(true), Some(false), Some(false)]
+    );
     let share = |path: &str| std::fs::read_to_string(copy.parts().root.join("usr/share").join(path)).expect(path);
     assert!(share("aur-app/greeting").contains("ello"), "built without what the repositories have");
     assert_eq!((share("aur-app/tool").as_str(), share("aur-app/notes").as_str()), ("made with a tool\n", "notes\n"));
@@ -230,6 +259,13 @@ fn r4_r6_a_chain_is_built_and_nothing_of_the_building_is_left() {
         assert!(foreign.is_empty(), "{foreign:?}");
     }
     assert_eq!(ast::sys::file::names(&shop.bed.layout.work()).expect("list").len(), 1, "the place to build was left");
+
+    // Another snapshot gets the very files, though nothing could be built any more.
+    shop.aur.commit("aur-lib", &[("PKGBUILD", "exit 1\n")]);
+    shop.aur.commit("aur-app", &[("PKGBUILD", "exit 1\n")]);
+    let other = shop.bed.copy().with_cache(Some(cache.path().to_owned()));
+    assert_eq!(shop.install(&other, "aur-app").expect("out of the cache"), ["aur-app", "aur-app-data", "aur-lib"]);
+    drop(other);
 
     assert!(shop.install(&copy, "aur-app").expect("there already").is_empty());
     pacman::remove(&copy, &["aur-app".into()], Feed::Nobody).expect("as any package");
@@ -265,7 +301,8 @@ fn r4_an_upgrade_builds_what_is_newer_and_nothing_else() {
     drop(child);
 
     // One that does not build any more fails the whole upgrade; one that is gone stays.
-    shop.aur.publish("aur-lib", &lib(11).replace("hello > greeting", "false"), &[]);
+    shop.aur.publish_lib(11);
+    shop.aur.commit("aur-lib", &[("PKGBUILD", &lib(11).replace("hello > greeting", "false"))]);
     let error = pacman::upgrade(&copy, Feed::Nobody).expect_err("it does not build");
     assert!(matches!(&error, PacmanError::Aur(AurError::Build { name, cause: BuildCause::Other, .. }) if name == "aur-lib"), "{error}");
     std::fs::rename(shop.aur.dir.path().join("aur-lib.git"), shop.aur.dir.path().join("gone")).expect("renamed");
@@ -280,10 +317,15 @@ fn r7_what_is_wrong_with_sources_is_said_and_the_copy_is_as_it_was() {
     let before = names_below(&copy);
     assert!(matches!(aur_error(shop.install(&copy, "no-such-thing")), AurError::NotThere { name, .. } if name == "no-such-thing"));
 
-    // A source that is another one than its PKGBUILD says; the sum is checked before anything is run.
-    shop.aur.publish("aur-app", &APP.replace("makedepends=(aur-tool)", "").replace("'aur-lib>=1'", ""), &[("notes.txt", "other notes\n")]);
-    let error = aur_error(shop.install(&copy, "aur-app"));
-    assert!(matches!(&error, AurError::Build { cause: BuildCause::Checksum, .. }), "{error}");
+    // A source that is another one than its PKGBUILD says; one that nobody known has signed. Both before anything of it is run.
+    let [signature, _, fingerprint] = signed_notes();
+    let alone = APP.replace("makedepends=(aur-tool aur-lib)", "").replace("'aur-lib>=1'", "").replace("FINGERPRINT", &fingerprint);
+    shop.aur.publish("aur-app", &alone, &[("notes.txt.asc", &signature)]);
+    for (notes, expected) in [("other notes\n", BuildCause::Checksum), ("notes\n", BuildCause::Signature)] {
+        shop.aur.commit("aur-app", &[("notes.txt", notes)]);
+        let error = aur_error(shop.install(&copy, "aur-app"));
+        assert!(matches!(&error, AurError::Build { cause, .. } if *cause == expected), "{error}");
+    }
 
     let info = |more: &str| format!("pkgbase = x\npkgver = 1\npkgrel = 1\narch = any\npkgname = x\n{more}");
     for (base, text, message) in [

@@ -12,7 +12,7 @@ use super::srcinfo::{self, SrcInfo, SrcInfoError};
 use super::{AurError, BuildCause, PACKAGER};
 use crate::exec::{Ended, Invocation, Options, Program};
 use crate::sys::{At, file, inside};
-use crate::work::{Bind, WorkingCopy};
+use crate::work::{Bind, PACKAGE_CACHE, WorkingCopy};
 
 /// The build user and its group. 60706 to 61183 belong to nobody, nor can a service get one of them.
 /// Source: <https://systemd.io/UIDS-GIDS/>.
@@ -135,6 +135,30 @@ impl Builder {
             is_file.then(|| (package, Path::new(INSIDE).join(base).join("out").join(name)))
         };
         Ok(file::names(&out)?.into_iter().filter_map(file).collect())
+    }
+
+    /// The packages of that version are in the machine's cache already, built for another snapshot: their files as seen inside.
+    pub(super) fn cached(&self, names: &[&str], version: &str) -> Result<Option<Vec<(String, PathBuf)>>, PacmanError> {
+        let Some(cache) = self.yard.cache() else { return Ok(None) };
+        let files = file::names(cache)?;
+        let find = |name: &str| {
+            let starts = ["any", std::env::consts::ARCH].map(|arch| format!("{name}-{version}-{arch}.pkg.tar"));
+            let is_it = |file: &&str| {
+                starts.iter().any(|start| file.strip_prefix(start).is_some_and(|end| !end.ends_with(".sig") && !end.ends_with(".part")))
+            };
+            let file = files.iter().filter_map(|file| file.to_str()).find(is_it)?;
+            Some((name.to_owned(), Path::new(PACKAGE_CACHE).join(file)))
+        };
+        Ok(names.iter().map(|name| find(name)).collect())
+    }
+
+    /// The machine's cache has these files of `base`: the next snapshot that needs them need not build them.
+    pub(super) fn keep(&self, base: &str, files: &[PathBuf]) -> Result<(), PacmanError> {
+        let Some(cache) = self.yard.cache() else { return Ok(()) };
+        for name in files.iter().filter_map(|file| file.file_name()) {
+            file::copy(&self.builds.join(base).join("out").join(name), &cache.join(name))?;
+        }
+        Ok(())
     }
 
     /// The public keys that came with the sources, as the AUR's custom is: makepkg accepts those that `validpgpkeys` names.

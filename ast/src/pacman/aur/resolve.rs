@@ -184,7 +184,6 @@ impl<'a, 'f> Work<'a, 'f> {
             return Ok(());
         }
         let order: Vec<String> = self.sources.order()?.into_iter().map(str::to_owned).collect();
-        self.needs_tool(TOOLS)?;
         let mut files = Vec::new();
         for base in &order {
             files.extend(self.build(base)?);
@@ -206,8 +205,25 @@ impl<'a, 'f> Work<'a, 'f> {
     /// `base` is built, and installed where the next ones are built. The files of what is to stay.
     fn build(&mut self, base: &str) -> Result<Vec<PathBuf>, PacmanError> {
         let Some(source) = self.sources.0.get(base).cloned() else { return Ok(Vec::new()) };
+        let wanted: Vec<&str> = source.wanted.keys().map(String::as_str).collect();
+        let made = match self.builder.cached(&wanted, &source.info.version)? {
+            Some(files) => files,
+            None => self.make(base, &source)?,
+        };
+        let files: Vec<PathBuf> = made.iter().map(|(_, file)| file.clone()).collect();
         let yard = self.builder.yard();
-        let from_repositories = missing(yard, &source.from_repositories.into_iter().collect::<Vec<_>>())?;
+        let before = installed(&yard.parts().root)?;
+        install_files(yard, &self.builder, &files, self.feed)?;
+        only_these(&before.change_to(&installed(&yard.parts().root)?), &wanted.into_iter().collect())?;
+        let stays = |name: &String| source.wanted.get(name) == Some(&true);
+        Ok(made.into_iter().filter_map(|(name, file)| stays(&name).then_some(file)).collect())
+    }
+
+    /// `base` is built. The files of what is wanted of it, by name.
+    fn make(&mut self, base: &str, source: &Source) -> Result<Vec<(String, PathBuf)>, PacmanError> {
+        self.needs_tool(TOOLS)?;
+        let yard = self.builder.yard();
+        let from_repositories = missing(yard, &source.from_repositories.iter().cloned().collect::<Vec<_>>())?;
         if !from_repositories.is_empty() {
             pacman(yard, &["-S", "--needed", "--asdeps"], &from_repositories, self.feed)?;
         }
@@ -217,17 +233,13 @@ impl<'a, 'f> Work<'a, 'f> {
         if let Some(need) = missing(yard, &needs)?.into_iter().next() {
             return Err(AurError::Unsatisfied { name: base.to_owned(), need }.into());
         }
-        let made = self.builder.build(base, self.feed)?;
-        let file = |name: &String| made.iter().find(|(package, _)| package == name).map(|(_, file)| file.clone());
-        let files: Vec<(PathBuf, bool)> = source
-            .wanted
-            .iter()
-            .map(|(name, stays)| file(name).map(|file| (file, *stays)).ok_or_else(|| AurError::NotMade(name.clone())))
-            .collect::<Result<_, _>>()?;
-        let before = installed(&yard.parts().root)?;
-        install_files(yard, &self.builder, &files.iter().map(|(file, _)| file.clone()).collect::<Vec<_>>(), self.feed)?;
-        only_these(&before.change_to(&installed(&yard.parts().root)?), &source.wanted.keys().map(String::as_str).collect())?;
-        Ok(files.into_iter().filter_map(|(file, stays)| stays.then_some(file)).collect())
+        let mut made = self.builder.build(base, self.feed)?;
+        made.retain(|(name, _)| source.wanted.contains_key(name));
+        if let Some(name) = source.wanted.keys().find(|name| !made.iter().any(|(made, _)| made == *name)) {
+            return Err(AurError::NotMade(name.clone()).into());
+        }
+        self.builder.keep(base, &made.iter().map(|(_, file)| file.clone()).collect::<Vec<_>>())?;
+        Ok(made)
     }
 }
 
