@@ -344,6 +344,7 @@ fn an_export_is_nothing_for_a_wrong_place() {
         (&["export", "1", "-", "--parent", "9"], 3, "9"),
         (&["--json", "export", "1", "-"], 2, "JSON"),
         (&["export", "1", &nowhere], 1, "no/such"),
+        (&["export", "1", &dir.path().to_string_lossy()], 2, "directory"),
         (&["export", "1", &nowhere, "--key", &nowhere], 1, "no/such"),
         (&["import", &nowhere], 1, "no/such"),
         (&["import", "/dev/null"], 1, "no export"),
@@ -361,6 +362,15 @@ fn an_export_is_nothing_for_a_wrong_place() {
     ok(&from, &["export", "1", &file]);
     let names = file::names(dir.path()).expect("names");
     assert_eq!(names, ["file"], "{names:?}");
+    // A link is followed, a device is written to and stays one.
+    let (link, null) = (path(&dir, "link"), path(&dir, "null"));
+    std::os::unix::fs::symlink("file", &link).expect("link");
+    assert!(Command::new("mknod").args([&null, "c", "1", "3"]).status().expect("mknod").success());
+    write(Path::new(&file), "old");
+    ok(&from, &["export", "1", &link]);
+    ok(&from, &["export", "1", &null]);
+    assert!(Path::new(&link).is_symlink() && std::fs::metadata(&file).expect("there").len() > 1000);
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(&std::fs::metadata(&null).expect("there").file_type()));
     let json: serde_json::Value = serde_json::from_str(&ok(&from, &["--json", "export", "1", &file])).expect("JSON");
     assert_eq!(json["set"], "1.2");
 }

@@ -59,15 +59,27 @@ pub(super) fn each(
     verb: &str,
     n: SnapshotId,
     what: impl Fn(SnapshotId) -> String,
+    work: impl FnMut(Place, &WorkingCopy) -> Result<Did, CommandError>,
+) -> Result<(), CommandError> {
+    over(global, verb, Some(n), |store| places(store, verb, n), what, work)
+}
+
+/// The same of the snapshots that `walk` gives, whatever they are.
+pub(super) fn over(
+    global: &Global,
+    verb: &str,
+    n: Option<SnapshotId>,
+    walk: impl Fn(&Store) -> Result<Vec<Place>, CommandError>,
+    what: impl Fn(SnapshotId) -> String,
     mut work: impl FnMut(Place, &WorkingCopy) -> Result<Did, CommandError>,
 ) -> Result<(), CommandError> {
     if global.dry_run {
-        let places = places(&opened(global)?, verb, n)?;
+        let places = walk(&opened(global)?)?;
         let plans = places.iter().map(|place| inside::planned(global, place.id, &what(place.id)));
         return print(&plans.collect::<Result<String, _>>()?);
     }
     // Judged under the lock, and after a repair; whoever holds it is told of at once, as by every other verb.
-    let places = places(&*locked(global)?, verb, n)?;
+    let places = walk(&*locked(global)?)?;
     let mut rows = Vec::new();
     let mut interrupted = false;
     for (index, place) in places.iter().enumerate() {

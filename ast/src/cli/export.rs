@@ -39,8 +39,8 @@ pub(super) struct Args {
 /// If interrupted: the file is as it was; nothing else is left.
 /// Refuses: a snapshot with this machine's identity in it, unless `--with-identity`.
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
-    let to_stdout = args.file == Path::new("-");
-    if to_stdout && !global.dry_run {
+    let to = To::of(&args.file)?;
+    if matches!(to, To::Stdout) && !global.dry_run {
         if std::io::stdout().is_terminal() {
             return Err(CommandError::new(Kind::Usage, "an export is nothing for a terminal to show")
                 .hint("name a file, or pipe it: ast export N - | ssh …"));
@@ -76,16 +76,47 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         place.hold(locked.layout(), &sets)?;
         (wish, key)
     };
-    let manifest = if to_stdout {
-        transfer::pack(store.layout(), &wish, &key, &place, &mut std::io::stdout().lock(), Path::new("standard output"))?
-    } else {
-        // Readable by root alone: what is in /etc/shadow is in it, too.
-        let mut draft = Draft::of(&args.file, 0o600).map_err(TransferError::from)?;
-        let manifest = transfer::pack(store.layout(), &wish, &key, &place, &mut draft.file, &args.file)?;
-        draft.publish().map_err(TransferError::from)?;
-        manifest
+    let manifest = match to {
+        To::Stdout => transfer::pack(store.layout(), &wish, &key, &place, &mut std::io::stdout().lock(), Path::new("standard output"))?,
+        To::Device => {
+            let file = std::fs::File::options().write(true).open(&args.file);
+            let mut file = file.map_err(|e| CommandError::new(Kind::World, format!("cannot open {}: {e}", args.file.display())))?;
+            transfer::pack(store.layout(), &wish, &key, &place, &mut file, &args.file)?
+        }
+        To::File(path) => {
+            // Readable by root alone: what is in /etc/shadow is in it, too.
+            let mut draft = Draft::of(&path, 0o600).map_err(TransferError::from)?;
+            let manifest = transfer::pack(store.layout(), &wish, &key, &place, &mut draft.file, &path)?;
+            draft.publish().map_err(TransferError::from)?;
+            manifest
+        }
     };
     tell(args, global, &wish, &key, &manifest)
+}
+
+/// Where an export is written.
+enum To {
+    Stdout,
+    /// A device or a pipe with a name: written through, never replaced.
+    Device,
+    /// A file, whether it is there or not; where a link leads, not the link.
+    File(PathBuf),
+}
+
+impl To {
+    fn of(file: &Path) -> Result<Self, CommandError> {
+        if file == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        match std::fs::metadata(file) {
+            Ok(meta) if meta.is_dir() => {
+                Err(CommandError::new(Kind::Usage, format!("{} is a directory", file.display())).hint("name a file in it"))
+            }
+            Ok(meta) if !meta.is_file() => Ok(Self::Device),
+            Ok(_) => Ok(Self::File(std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()))),
+            Err(_) => Ok(Self::File(file.to_owned())),
+        }
+    }
 }
 
 fn tell(args: &Args, global: &Global, wish: &Wish, key: &Secret, manifest: &Manifest) -> Result<(), CommandError> {

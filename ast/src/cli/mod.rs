@@ -2,6 +2,7 @@
 
 mod across;
 mod apply;
+mod ast_sync;
 mod change;
 mod chroot;
 mod clean;
@@ -160,6 +161,8 @@ enum Command {
     Export(export::Args),
     /// Make a snapshot of what another machine exported
     Import(import::Args),
+    /// Bring ast itself to its newest packaged version in every snapshot
+    AstSync(ast_sync::Args),
     /// Take over a machine that the original Python ast laid out
     Migrate(migrate::Args),
     /// Say what was done when, newest first
@@ -252,6 +255,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Clean(args)) => clean::run(&args, global),
         Some(Command::Export(args)) => export::run(&args, global),
         Some(Command::Import(args)) => import::run(&args, global),
+        Some(Command::AstSync(args)) => ast_sync::run(&args, global),
         Some(Command::Migrate(args)) => migrate::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),

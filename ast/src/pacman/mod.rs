@@ -12,6 +12,7 @@ mod local;
 mod pristine;
 mod profile;
 mod refresh;
+mod renew;
 mod set;
 mod share;
 mod transaction;
@@ -24,6 +25,7 @@ pub use check::{Update, check_updates, update_fingerprint};
 pub use local::held;
 pub use pristine::owned_in_etc;
 pub use profile::{ProfileError, load_profile};
+pub use renew::{Renewed, renew};
 pub use refresh::{Refreshed, refresh};
 pub use set::{Change, Package, PackageSet, installed};
 pub use share::{lacking, share, share_from_cache};
@@ -89,6 +91,14 @@ pub enum PacmanError {
         name: String,
         /// Its version.
         version: String,
+    },
+    /// A package that cannot be renewed without others.
+    #[error("the newest {name} needs more than is here: {}", needs.join(", "))]
+    NotAlone {
+        /// The package.
+        name: String,
+        /// What would be installed or changed with it.
+        needs: Vec<String>,
     },
     /// A word that pacman would take for an option.
     #[error("{0:?} is no name of a package")]

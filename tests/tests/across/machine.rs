@@ -202,6 +202,26 @@ impl Machine {
         (home, signer.fingerprint().to_owned())
     }
 
+    /// The mirror offers what a package that it has brings under a newer version, with more lines in its description.
+    pub fn offer_again(&self, name: &str, version: &str, info: &str) {
+        let (home, key) = self.key();
+        let tree = tempfile::tempdir_in(self.dir.path()).expect("dir");
+        let script = format!(
+            "cd {tree}; old=$(ls {repository}/{name}-[0-9]*.pkg.tar.zst | head -1); bsdtar -xpf $old; rm .MTREE
+             sed -i 's/^pkgver = .*/pkgver = {version}-1/; s/^arch = .*/arch = any/' .PKGINFO; printf '{info}' >> .PKGINFO
+             bsdtar -cnf - --format=mtree --options='!all,use-set,type,uid,gid,mode,time,size,md5,sha256,link' --uid 0 --gid 0 $(find . -mindepth 1 ! -name .MTREE | sort) | gzip -n > .MTREE
+             file={name}-{version}-1-any.pkg.tar.zst
+             bsdtar -cf - --uid 0 --gid 0 $(ls -A) | zstd -q -1 -o {repository}/$file
+             cd {repository}; export GNUPGHOME={home}
+             gpg --no-permission-warning --batch --yes --quiet --no-armor --detach-sign $file
+             repo-add -q --sign --key {key} core.db.tar.gz $file; gpgconf --kill all",
+            tree = tree.path().display(),
+            repository = self.repository.display(),
+            home = home.display(),
+        );
+        sh(&script);
+    }
+
     fn make(&self, name: &str, version: &str, info: &str) {
         let (home, key) = self.key();
         let tree = tempfile::tempdir_in(self.dir.path()).expect("dir");

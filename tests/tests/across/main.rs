@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 #[path = "../work/bed.rs"]
 mod bed;
+mod ast_sync;
 mod machine;
 mod packages;
 mod refresh;
