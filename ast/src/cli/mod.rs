@@ -3,6 +3,7 @@
 mod across;
 mod apply;
 mod ast_sync;
+mod boot_update;
 mod change;
 mod chroot;
 mod clean;
@@ -147,6 +148,9 @@ enum Command {
     Deploy(deploy::Args),
     /// Go back to what ran well
     Rollback(rollback::Args),
+    /// Build the initramfs of a snapshot anew
+    #[command(visible_alias = "boot")]
+    BootUpdate(boot_update::Args),
     /// Say how the unattended updates are doing
     Check(update::CheckArgs),
     /// Make one unattended update now
@@ -248,6 +252,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::EtcUpdate(args)) => etc::run(&args, global),
         Some(Command::Deploy(args)) => deploy::run(&args, global),
         Some(Command::Rollback(args)) => rollback::run(&args, global),
+        Some(Command::BootUpdate(args)) => boot_update::run(&args, global),
         Some(Command::Check(args)) => update::check(&args, global),
         Some(Command::AutoUpgrade(args)) => update::upgrade(&args, global),
         Some(Command::Good(args)) => mark::good(&args, global),

@@ -5,6 +5,7 @@
 #[path = "../work/bed.rs"]
 mod bed;
 mod ast_sync;
+mod boot;
 mod machine;
 mod packages;
 mod refresh;
