@@ -268,6 +268,9 @@ fn r4_r6_a_chain_is_built_and_nothing_of_the_building_is_left() {
     drop(other);
 
     assert!(shop.install(&copy, "aur-app").expect("there already").is_empty());
+    // Both packages of a PKGBUILD that has left the AUR stay as they are.
+    std::fs::rename(shop.aur.dir.path().join("aur-app.git"), shop.aur.dir.path().join("gone")).expect("renamed");
+    assert!(pacman::upgrade(&copy, Feed::Nobody).expect("they stay").is_empty());
     pacman::remove(&copy, &["aur-app".into()], Feed::Nobody).expect("as any package");
     assert!(installed(&copy.parts().root).expect("a database").get("aur-lib").is_none());
     assert_eq!(copy.finish().expect("finished").findings(), []);

@@ -73,11 +73,15 @@ impl Builder {
             return Err(PacmanError::BadName(base.chars().take(60).collect()));
         }
         let dir = self.builds.join(base);
+        let not_there = || AurError::NotThere { name: base.to_owned(), url: self.url.clone() };
+        if dir.exists() {
+            // Looked for before, as the sources of another of its packages, and not found.
+            return Err(not_there().into());
+        }
         for path in [dir.clone(), dir.join("home"), dir.join("out"), dir.join("tmp")] {
             DirBuilder::new().mode(0o700).create(&path).at("make the directory", &path)?;
             chown(&path, Some(BUILDER), Some(BUILDER)).at("set the owner of", &path)?;
         }
-        let not_there = || AurError::NotThere { name: base.to_owned(), url: self.url.clone() };
         let words = ["clone", "--quiet", "--depth=1", "--single-branch", "--no-tags", "--"].map(str::to_owned);
         let words = words.into_iter().chain([format!("{}/{base}.git", self.url), format!("{INSIDE}/{base}/src")]);
         let ended = self.run(base, INSIDE, Program::Git, words, feed.options())?;
