@@ -239,6 +239,9 @@ fn a_machine_is_taken_over_in_place_and_given_back() {
     assert!(ast::work::check_sums(&layout.deployment_part(common::d(1), Part::Boot)).expect("read").is_empty());
     assert!(btrfs::is_stored_plain(&layout.deployment_part(common::d(1), Part::Boot).join("vmlinuz-linux")).expect("mapped"));
 
+    let said = machine.ast(&["doctor"]);
+    assert!(said.code == 0 && !said.out.contains("WRONG"), "{}{}", said.out, said.err);
+
     // It can be worked with: new numbers are above all that were ever used, and what boots is left alone.
     assert_eq!(machine.ok(&["clone", "4", "-d", "mine"]), "snapshot 7\n");
     machine.ok(&["del", "6", "--yes"]);

@@ -23,7 +23,7 @@ use crate::etc::Edited;
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 use crate::layout::{Part, VAR_MARK};
 use crate::plan::{Commit, Plan, Step};
-use crate::store::machine::{Migration, Numbers};
+use crate::store::machine::Numbers;
 use crate::store::{Store, StoreError, document, now};
 use crate::sys::btrfs::{self, Access};
 use crate::tree::{Later, TreeError};
@@ -86,7 +86,7 @@ struct Made {
 
 impl Made {
     fn new(store: &Store, n: SnapshotId) -> Result<Self, StoreError> {
-        if store.machine().is_some_and(|machine| machine.migration == Some(Migration::Tree)) {
+        if store.starts_with_original() {
             return Err(StoreError::OriginalBoot);
         }
         let set = store.set_of(n)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::StoreError;
-use super::machine::{Firmware, Migration};
+use super::machine::Firmware;
 use super::open::Store;
 use crate::boot::block::BootBlock;
 use crate::grub::defaults::Defaults;
@@ -63,7 +63,7 @@ pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
 /// If interrupted: GRUB reads the new ones or the ones before; the next repair goes on.
 /// Refuses: a machine whose `boot/grub` is not seen, and a good deployment that cannot be started.
 pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError> {
-    if store.machine().is_some_and(|machine| machine.migration == Some(Migration::Tree)) {
+    if store.starts_with_original() {
         // The original's boot loader starts this machine, and reads its own menu.
         return Ok(false);
     }

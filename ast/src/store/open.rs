@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::document::{self, DocumentError};
-use super::machine::{Block, Machine, Numbers};
+use super::machine::{Block, Machine, Migration, Numbers};
 use super::run::Verify;
 use super::{Repaired, StoreError, repair};
 use crate::boot::block::BootBlock;
@@ -97,6 +97,11 @@ impl Store {
     /// What the installer found; `None` when nothing was installed.
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
+    }
+
+    /// Whether the boot loader of the original Python program starts this machine: it has no menu of ours, and nothing of ours boots.
+    pub fn starts_with_original(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.migration == Some(Migration::Tree))
     }
 
     /// What the initramfs says about this boot; `None` when this machine does not run.
