@@ -28,9 +28,6 @@ pub enum Error {
     /// A bug: an event came at a place where it cannot come.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// A file of `/var` could not be copied.
-    #[error("cannot complete /var")]
-    Copy(#[source] ast::exec::ExecError),
     /// A working copy.
     #[error(transparent)]
     Work(#[from] ast::work::WorkError),

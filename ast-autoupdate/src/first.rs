@@ -14,7 +14,6 @@ use ast::volumes;
 
 use crate::error::{Error, chain};
 use crate::gate::read_booted;
-use crate::var;
 use crate::voice::{Message, Voice};
 
 /// A file for each deployment that had its first start, in the `/var` that was completed then: when that is given back as it was
@@ -69,7 +68,7 @@ fn mark(layout: &Layout, booted: &Booted) -> Result<(), SysError> {
 /// If interrupted: the next start goes on; nothing half copied is taken for whole.
 fn complete_var(layout: &Layout, d: DeployId, var: &Path, voice: &Voice) -> Result<(), Error> {
     let set = record::load(layout, d)?.set;
-    let added = var::add_missing(&layout.set_part(set, Part::Var), var)?;
+    let added = ast::work::add_missing(&layout.set_part(set, Part::Var), var)?;
     if added > 0 {
         voice.say(Message::Step, &format!("{added} new paths in /var"));
     }

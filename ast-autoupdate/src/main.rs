@@ -20,7 +20,6 @@ mod reboot;
 mod status;
 mod strays;
 mod update;
-mod var;
 mod voice;
 mod wait;
 

@@ -44,6 +44,8 @@ pub mod install;
 #[cfg(feature = "host")]
 pub mod legacy;
 #[cfg(feature = "host")]
+pub mod live;
+#[cfg(feature = "host")]
 pub mod pacman;
 #[cfg(feature = "host")]
 pub mod plan;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::context::Global;
 use super::error::{CommandError, Kind};
 use super::inside::{self, Outcome};
-use crate::exec::{Invocation, Options, Program, Streams};
+use crate::exec::{Ended, Invocation, Options, Program, Streams};
 use crate::id::SnapshotId;
 
 /// Where the shell opens.
@@ -32,16 +32,23 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         global.say(format_args!("root shell in a copy of snapshot {n}: `exit 0` saves it, `exit 1` discards it"));
         let begun = Instant::now();
         let ended = copy.run(&Invocation::new(Program::Bash).arg("-l"), Options::new(Streams::Terminal))?;
-        let took = begun.elapsed();
-        let asks = took >= long() && !global.yes && std::io::stdin().is_terminal();
-        let spent = humantime::format_duration(Duration::from_secs(took.as_secs()));
-        let question = || format!("The shell ended with {} after {spent}. Save its changes all the same?", ended.status);
-        if ended.status.success() || asks && global.confirm(&question()).is_ok() {
-            return Ok(Outcome::Save(json!({ "snapshot": n })));
-        }
-        Err(CommandError::new(Kind::World, format!("the shell ended with {}: its changes are discarded", ended.status))
-            .hint("`exit 0` saves them"))
+        is_saved(&ended, begun.elapsed(), global)?;
+        Ok(Outcome::Save(json!({ "snapshot": n })))
     })
+}
+
+/// What was done in the shell is to be saved.
+///
+/// Refuses: when it ended with another status than 0, unless a person wants it all the same.
+pub(super) fn is_saved(ended: &Ended, took: Duration, global: &Global) -> Result<(), CommandError> {
+    let asks = took >= long() && !global.yes && std::io::stdin().is_terminal();
+    let spent = humantime::format_duration(Duration::from_secs(took.as_secs()));
+    let question = || format!("The shell ended with {} after {spent}. Save its changes all the same?", ended.status);
+    if ended.status.success() || asks && global.confirm(&question()).is_ok() {
+        return Ok(());
+    }
+    Err(CommandError::new(Kind::World, format!("the shell ended with {}: its changes are discarded", ended.status))
+        .hint("`exit 0` saves them"))
 }
 
 /// [`LONG`], or in a debug build what a test has no time to wait for.

@@ -21,6 +21,7 @@ mod history;
 mod import;
 mod info;
 mod inside;
+mod live;
 mod manual;
 mod mark;
 mod migrate;
@@ -133,6 +134,8 @@ enum Command {
     /// Open a root shell in a snapshot; `exit 0` saves, anything else discards
     #[command(visible_alias = "cr")]
     Chroot(chroot::Args),
+    /// Open a root shell in a copy of what is booted; `exit 0` applies it at once, anything else discards
+    LiveChroot(live::Args),
     /// Clear what dead sessions left
     #[command(visible_alias = "tmpclear")]
     Tmp(tmp::TmpArgs),
@@ -246,6 +249,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Run(args)) => run::run(&args, global),
         Some(Command::TreeRun(args)) => tree_run::run(&args, global),
         Some(Command::Chroot(args)) => chroot::run(&args, global),
+        Some(Command::LiveChroot(args)) => live::chroot(&args, global),
         Some(Command::Tmp(args)) => tmp::tmp(&args, global),
         Some(Command::Unlock(args)) => tmp::unlock(&args, global),
         Some(Command::EditConf(args)) => edit::run(&args, global),

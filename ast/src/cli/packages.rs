@@ -8,6 +8,7 @@ use super::change::opened;
 use super::context::{Global, print};
 use super::error::{CommandError, Kind};
 use super::inside::{self, Outcome};
+use super::live;
 use crate::id::SnapshotId;
 use crate::layout::Part;
 use crate::pacman::{self, Change, Feed, PacmanError, ProfileError};
@@ -23,6 +24,9 @@ pub(super) struct InstallArgs {
     /// A file that names packages, one on a line; blank lines and what stands behind a # are passed over
     #[arg(short = 'P', long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Also in the booted deployment, when that is the snapshot's, from the very files just used
+    #[arg(long)]
+    live: bool,
 }
 
 /// Packages of a snapshot.
@@ -56,16 +60,28 @@ pub(super) struct ListArgs {
     explicit: bool,
 }
 
-/// The packages are installed in the snapshot.
+/// The packages are installed in the snapshot; with `--live` also in the booted deployment, or in neither.
 pub(super) fn install(args: &InstallArgs, global: &Global) -> Result<(), CommandError> {
+    let snapshot = args.snapshot;
     let mut packages = args.packages.clone();
     if let Some(profile) = &args.profile {
         packages.extend(pacman::load_profile(profile)?);
     }
-    let what = format!("install {} in snapshot {}", packages.join(" "), args.snapshot);
-    inside::change(global, args.snapshot, false, &what, |copy| {
-        outcome(args.snapshot, &pacman::install(copy, &packages, feed(global))?, "it is installed already", global)
-    })
+    let what = format!("install {} in snapshot {snapshot}", packages.join(" "));
+    let mut live = args.live.then(|| live::Beside::of(snapshot, global)).transpose()?;
+    let sealed = inside::change(global, snapshot, false, &what, |copy| {
+        let change = pacman::install(copy, &packages, feed(global))?;
+        if let Some(live) = &mut live {
+            live.install(copy, &packages, &change, global)?;
+        }
+        outcome(snapshot, &change, "it is installed already", global)
+    });
+    // Saved with something to look at is saved: that is told in the end.
+    let is_saved = sealed.as_ref().err().is_none_or(|error| error.kind == Kind::Attention);
+    match live.filter(|_| is_saved) {
+        Some(live) => live.apply(&what, global).and(sealed),
+        None => sealed,
+    }
 }
 
 /// The packages are not in the snapshot any more.

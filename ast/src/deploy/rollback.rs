@@ -95,7 +95,7 @@ pub fn plan_rollback_to(store: &Store, n: SnapshotId, var: Var) -> Result<(Plan,
 }
 
 /// What packages of `set` put into `/var`: from that set, or the nearest that is still there.
-fn packaged_var(store: &Store, set: SetId) -> Result<PathBuf, StoreError> {
+pub fn packaged_var(store: &Store, set: SetId) -> Result<PathBuf, StoreError> {
     let tree = store.tree()?;
     let of = |set: SetId| store.layout().set_part(set, Part::Var);
     let now = |tree: &Tree, id| tree.set_of(id).ok();

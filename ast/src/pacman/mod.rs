@@ -28,7 +28,7 @@ pub use profile::{ProfileError, load_profile};
 pub use renew::{Renewed, renew};
 pub use refresh::{Refreshed, refresh};
 pub use set::{Change, Package, PackageSet, installed};
-pub use share::{lacking, share, share_from_cache};
+pub use share::{install_as_in, lacking, older_than_offered, share, share_from_cache};
 pub use transaction::{Feed, check_names, install, remove, upgrade};
 pub use version::compare_versions;
 

@@ -48,6 +48,23 @@ pub fn share_from_cache(copy: &WorkingCopy, parent: &Path, mut feed: Feed<'_>) -
     judged(copy, &before, names.iter())
 }
 
+/// The copy has these packages and what they need, in the very files that `parent`, a root, was made of. Nothing is fetched.
+///
+/// Refuses: as [`share_from_cache`].
+pub fn install_as_in(copy: &WorkingCopy, parent: &Path, names: &[String], mut feed: Feed<'_>) -> Result<Change, PacmanError> {
+    let before = installed(&copy.parts().root)?;
+    from_cache(copy, parent, names, &mut feed)?;
+    judged(copy, &before, names.iter())
+}
+
+/// Packages of the copy that its own databases offer in a newer version, but for those that an owner holds back.
+pub fn older_than_offered(copy: &WorkingCopy) -> Result<BTreeSet<String>, PacmanError> {
+    // Ends with 1 when there is none.
+    let text = quiet(copy, &["-Qu"], &[])?.text();
+    let lines = text.lines().filter(|line| !line.ends_with("[ignored]"));
+    Ok(lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
 /// What changed, as far as `wanted` is there and nothing else is another one than before (R4).
 fn judged<'n>(copy: &WorkingCopy, before: &PackageSet, mut wanted: impl Iterator<Item = &'n String>) -> Result<Change, PacmanError> {
     let after = installed(&copy.parts().root)?;
@@ -76,6 +93,9 @@ fn from_cache(copy: &WorkingCopy, parent: &Path, names: &[String], feed: &mut Fe
                 needed.extend((!entry.explicit).then_some(name));
             }
         }
+    }
+    if files.is_empty() {
+        return Ok(());
     }
     pacman(copy, &["-U"], &files, feed)?;
     let needed: Vec<&str> = needed.iter().map(String::as_str).collect();

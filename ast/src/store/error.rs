@@ -151,6 +151,9 @@ pub enum StoreError {
     /// Giving `/var` back would leave behind what is in a subvolume of its own.
     #[error("{} is a subvolume of its own, which no kept /var holds", .0.display())]
     VarHolds(PathBuf),
+    /// A live change of the booted deployment that was cut off.
+    #[error("a live change cannot be settled")]
+    Live(#[source] RoomError),
     /// There is nothing to go back to.
     #[error("no other deployment is known to have booted well")]
     NoFallback,

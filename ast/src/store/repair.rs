@@ -29,6 +29,8 @@ pub enum Mended {
     Block(String),
     /// Links or menu were not what tree and block say.
     Derived(&'static str),
+    /// A live change of this deployment was made to its end, or what is left of one is gone.
+    Live(DeployId),
     /// What nothing named was deleted: left by an interrupted command, or kept until the menu no longer named it.
     Deleted(String),
 }
@@ -57,6 +59,7 @@ impl std::fmt::Display for Mended {
             Self::Counters => write!(f, "both copies of the boot block are as GRUB left the one it read"),
             Self::Block(what) => write!(f, "both copies of the boot block were damaged; they now say: {what}"),
             Self::Derived(what) => write!(f, "the {what} now follow the tree and the boot block"),
+            Self::Live(d) => write!(f, "what a live change of deployment {d} had left is settled"),
             Self::Deleted(what) => write!(f, "{what} was left over and is deleted"),
         }
     }
@@ -82,6 +85,11 @@ pub(super) fn repair(locked: &mut Locked) {
     stop::point("repair: links and menu");
     if let Err(error) = derived(locked) {
         problems.push(error);
+    }
+    stop::point("repair: live changes");
+    match crate::live::settle(locked) {
+        Ok(settled) => locked.repaired.mended.extend(settled.into_iter().map(Mended::Live)),
+        Err(error) => problems.push(StoreError::Live(Box::new(error))),
     }
     locked.deletes = problems.is_empty();
     match collect::collect(locked) {

@@ -259,6 +259,26 @@ pub fn reserve(path: &Path, bytes: u64) -> Result<()> {
     nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length).at(ACTION, path)
 }
 
+/// Whether two files hold the same bytes.
+pub fn same_content(one: &Path, other: &Path) -> Result<bool> {
+    const ACTION: &str = "compare";
+    let mut one_file = std::io::BufReader::new(File::open(one).at(ACTION, one)?);
+    let mut other_file = std::io::BufReader::new(File::open(other).at(ACTION, other)?);
+    loop {
+        use std::io::BufRead as _;
+        let (a, b) = (one_file.fill_buf().at(ACTION, one)?, other_file.fill_buf().at(ACTION, other)?);
+        let length = a.len().min(b.len());
+        if length == 0 {
+            return Ok(a.len() == b.len());
+        }
+        if a.get(..length) != b.get(..length) {
+            return Ok(false);
+        }
+        one_file.consume(length);
+        other_file.consume(length);
+    }
+}
+
 /// There is no file or link `path` (a directory is refused).
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

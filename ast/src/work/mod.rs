@@ -11,6 +11,7 @@
 //! ```
 
 mod boot;
+mod complete;
 mod copy;
 mod dev;
 mod inside;
@@ -29,6 +30,7 @@ use crate::sys::SysError;
 use crate::verify::Finding;
 
 pub use boot::{check_sums, prepare_boot, write_sums};
+pub use complete::add_missing;
 pub use copy::{ReadyToSeal, WorkingCopy, delete_parts};
 pub use inside::{Bind, PACKAGE_CACHE, View, run_beside, run_inside};
 pub use owner::{ParseTokenError, Token};

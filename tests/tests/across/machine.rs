@@ -149,6 +149,13 @@ impl Machine {
         said
     }
 
+    /// The command that would run `ast` on the machine.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--sysroot").arg(&self.root).args(words);
+        command
+    }
+
     /// A part of a snapshot as it is now.
     pub fn part(&self, snapshot: u32, part: Part) -> PathBuf {
         let store = self.store();

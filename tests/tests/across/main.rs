@@ -6,6 +6,7 @@
 mod bed;
 mod ast_sync;
 mod boot;
+mod live;
 mod machine;
 mod packages;
 mod refresh;

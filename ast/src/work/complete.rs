@@ -5,10 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use ast::exec::{self, Invocation, Options, Program};
-use ast::sys::{SysError, file};
-
-use crate::error::Error;
+use super::WorkError;
+use crate::exec::{self, Invocation, Options, Program};
+use crate::sys::{SysError, file};
 
 /// Beginning of the names under which new things are made before they get their own.
 const NEW: &str = ".ast-new.";
@@ -16,7 +15,7 @@ const NEW: &str = ".ast-new.";
 /// Everything in `from` is in `to`; what was there under its name is as it was. The number of new paths.
 ///
 /// If interrupted: some are there, whole; names that begin with `.ast-new.` may be left, and the next call takes them up.
-pub fn add_missing(from: &Path, to: &Path) -> Result<u64, Error> {
+pub fn add_missing(from: &Path, to: &Path) -> Result<u64, WorkError> {
     let mut added = 0;
     for name in file::names(from)? {
         let (source, target) = (from.join(&name), to.join(&name));
@@ -49,7 +48,7 @@ pub fn add_missing(from: &Path, to: &Path) -> Result<u64, Error> {
 }
 
 /// An empty directory like the one of `meta`. It has its rights before it has its name, and its content after it.
-fn make_dir(meta: &Metadata, new: &Path) -> Result<(), Error> {
+fn make_dir(meta: &Metadata, new: &Path) -> Result<(), WorkError> {
     const ACTION: &str = "make the directory";
     match DirBuilder::new().mode(0o700).create(new) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(ACTION, new, error)),
@@ -60,12 +59,12 @@ fn make_dir(meta: &Metadata, new: &Path) -> Result<(), Error> {
 }
 
 /// A copy with owner, mode, times, ACL, xattrs, capabilities and holes.
-fn copy(from: &Path, new: &Path) -> Result<(), Error> {
+fn copy(from: &Path, new: &Path) -> Result<(), WorkError> {
     let cp = Invocation::new(Program::Cp).args(["-a", "--reflink=auto", "--remove-destination", "-T", "--"]).arg(from).arg(new);
-    exec::run(&cp, Options::capture()).and_then(exec::Ended::success).map(drop).map_err(Error::Copy)
+    exec::run(&cp, Options::capture()).and_then(exec::Ended::success).map(drop).map_err(WorkError::Exec)
 }
 
-fn at(action: &'static str, path: &Path, source: io::Error) -> Error {
+fn at(action: &'static str, path: &Path, source: io::Error) -> WorkError {
     SysError { action, path: path.to_owned(), source }.into()
 }
 
