@@ -55,6 +55,8 @@ impl Original {
             std::fs::create_dir_all(&target).expect("dir");
             shell("mount", &["-o", &format!("subvol={subvol}"), &device, &target.to_string_lossy()]);
         }
+        shell("umount", &[&top.to_string_lossy()]);
+        // The last unmount frees it, however this process ends.
         shell("losetup", &["-d", &device]);
         let this = Self { _dir: dir, root };
         this.fill();
