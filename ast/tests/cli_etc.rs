@@ -212,6 +212,12 @@ fn u7_deploy_warns_of_what_would_be_left_behind_and_keeps_it_when_told() {
     let of = |name: &str| text(&machine.layout().deployment_part(made, Part::Etc).join(name));
     assert_eq!((of("hosts"), of("resolv.conf"), of("motd")), ("mine\n".into(), "always carried\n".into(), "packaged\n".into()));
     drop(locked);
+    // Where it cannot be told, that is said, and the deploy goes on.
+    let (base, aside) = (machine.layout().deployment_etc_base(d(2)), machine.layout().deployment(d(2)).join("aside"));
+    file::rename(&base, &aside).expect("aside");
+    let (code, out, err) = ast(&machine, &["--dry-run", "deploy", "1"]);
+    assert!(code == 0 && out.contains("  * commit") && err.contains("not known what was changed"), "{out}{err}");
+    file::rename(&aside, &base).expect("back");
     // Saved, there is nothing to warn of any more.
     assert_eq!(ast(&machine, &["etc-update"]).0, 0);
     let (_, _, err) = ast(&machine, &["--dry-run", "deploy", "1"]);

@@ -47,7 +47,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let result = change::planned(global, |store| {
         let (plan, d) = plan_deploy(store, args.snapshot, how, etc)?;
         if let (Ok(from), false) = (&booted, args.keep_etc) {
-            lost = paths(&only_here(store, *from, args.snapshot, Goal::Deployment)?);
+            // A warning that cannot be given is no reason not to deploy.
+            match only_here(store, *from, args.snapshot, Goal::Deployment) {
+                Ok(report) => lost = paths(&report),
+                Err(error) => tracing::warn!("it is not known what was changed in the booted /etc: {}", chain(&error)),
+            }
         }
         let text = match how {
             How::Trial => {
