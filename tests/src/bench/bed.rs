@@ -37,8 +37,8 @@ impl Bed {
 
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|e| io(e.into()))?;
         ast::sys::mount::make_private().map_err(|e| BenchError::Ast(e.to_string()))?;
-        let device = shell(&format!("losetup -P -f --show {}", disk.display()))?.trim().to_owned();
-        let partition = shell(&format!("ls {device}p* | tail -1"))?.trim().to_owned();
+        let (start, length) = system_of(&disk)?;
+        let device = shell(&format!("losetup -f --show --offset {start} --sizelimit {length} {}", disk.display()))?.trim().to_owned();
         let root = dir.path().join("root");
         shell(&format!(
             "mkdir -p {r}/.snapshots {r}/boot {r}/var {r}/run/ast; mount -o subvol=@.snapshots {p} {r}/.snapshots; mount -o subvol=@boot {p} {r}/boot; \
@@ -47,12 +47,23 @@ impl Bed {
              btrfs property set {r}/.snapshots/sets/0.1/etc ro false; echo 'Server = http://127.0.0.1:{port}' > {r}/.snapshots/sets/0.1/etc/pacman.d/mirrorlist; \
              btrfs property set {r}/.snapshots/sets/0.1/etc ro true",
             r = root.display(),
-            p = partition,
+            p = device,
             port = mirror.port(),
         ))?;
         let ast = format!("{} -q --yes --sysroot {}", ast.display(), root.display());
-        Ok(Self { ast, root, device: partition, _mirror: mirror, _dir: dir })
+        Ok(Self { ast, root, device, _mirror: mirror, _dir: dir })
     }
+}
+
+/// First byte and length of the largest partition: the system.
+fn system_of(disk: &Path) -> Result<(u64, u64), BenchError> {
+    let broken = || BenchError::Ast(format!("{} has no partitions", disk.display()));
+    let table: serde_json::Value =
+        serde_json::from_str(&shell(&format!("sfdisk --json {}", disk.display()))?).map_err(|e| BenchError::Ast(e.to_string()))?;
+    let partitions = table["partitiontable"]["partitions"].as_array().ok_or_else(broken)?;
+    let system = partitions.iter().max_by_key(|p| p["size"].as_u64()).ok_or_else(broken)?;
+    let bytes = |key: &str| system[key].as_u64().map(|sectors| sectors * 512).ok_or_else(broken);
+    Ok((bytes("start")?, bytes("size")?))
 }
 
 impl Drop for Bed {

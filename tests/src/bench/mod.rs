@@ -75,11 +75,11 @@ pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
     let programs = programs()?;
     println!("{:<28} {:>10}  {:<34} {:>10} {:>8}  wanted", "what", "ast", "against", "", "ratio");
     for row in rows::readers(&programs)?.into_iter().filter(|row| wanted(row, filter)) {
-        tell(&row)?;
+        tell_or_say(&row);
     }
     let bed = Bed::new(&programs)?;
     for row in rows::writers(&bed)?.into_iter().filter(|row| wanted(row, filter)) {
-        tell(&row)?;
+        tell_or_say(&row);
     }
     if filter.is_none_or(|filter| "10,000 snapshots".contains(filter)) {
         rows::grows(&programs)?;
@@ -91,12 +91,19 @@ fn wanted(row: &Row, filter: Option<&str>) -> bool {
     filter.is_none_or(|filter| row.what.contains(filter))
 }
 
+/// One that cannot be measured here keeps none of the others from it.
+fn tell_or_say(row: &Row) {
+    if let Err(error) = tell(row) {
+        println!("{:<28} not measured beside {}: {}", row.what, row.theirs.name, error.to_string().replace('\n', " "));
+    }
+}
+
 fn tell(row: &Row) -> Result<(), BenchError> {
     let Measured { ours, theirs } = measure(row)?;
     let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
     let wanted = match row.at_least {
-        Some(least) if ratio >= least => format!("≥ {least}: yes"),
-        Some(least) => format!("≥ {least}: NO"),
+        Some(least) if ratio >= least => format!("≥ {least:.2}: yes"),
+        Some(least) => format!("≥ {least:.2}: NO"),
         None => String::new(),
     };
     println!("{:<28} {:>10}  {:<34} {:>10} {ratio:>7.2}×  {wanted}", row.what, Time(ours), row.theirs.name, Time(theirs));
