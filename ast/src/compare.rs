@@ -2,17 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::sys::{At, Result, file};
-
-/// Bytes of a file that are compared at once.
-const CHUNK: usize = 1 << 16;
 
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +144,7 @@ fn aspects(old: &Metadata, new: &Metadata, before: &Path, now: &Path) -> Result<
         let content = if a.is_symlink() {
             fs::read_link(before).at("read the link", before)? != fs::read_link(now).at("read the link", now)?
         } else if a.is_file() {
-            old.len() != new.len() || !same_content(before, now)?
+            old.len() != new.len() || !file::same_content(before, now)?
         } else {
             old.rdev() != new.rdev()
         };
@@ -161,25 +157,6 @@ fn aspects(old: &Metadata, new: &Metadata, before: &Path, now: &Path) -> Result<
         note(attributes(before)? != attributes(now)?, Aspect::Attributes);
     }
     Ok(found)
-}
-
-/// Whether two files of one length hold the same.
-fn same_content(before: &Path, now: &Path) -> Result<bool> {
-    const ACTION: &str = "read";
-    let (mut old, mut new) = (File::open(before).at(ACTION, before)?, File::open(now).at(ACTION, now)?);
-    let (mut a, mut b) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
-    loop {
-        a.clear();
-        b.clear();
-        (&mut old).take(CHUNK as u64).read_to_end(&mut a).at(ACTION, before)?;
-        (&mut new).take(CHUNK as u64).read_to_end(&mut b).at(ACTION, now)?;
-        if a != b {
-            return Ok(false);
-        }
-        if a.is_empty() {
-            return Ok(true);
-        }
-    }
 }
 
 /// The extended attributes of `path` itself, by name. A filesystem without any has none.
@@ -199,6 +176,7 @@ fn attributes(path: &Path) -> Result<Vec<(OsString, Option<Vec<u8>>)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -268,7 +246,8 @@ mod tests {
     fn attributes_and_long_files_are_read_to_their_end() {
         let dir = tempfile::tempdir().expect("dir");
         let (before, now) = (dir.path().join("before"), dir.path().join("now"));
-        let mut long = vec![7; 3 * CHUNK + 5];
+        // More than is read at once, and no multiple of it.
+        let mut long = vec![7; (3 << 16) + 5];
         for at in [&before, &now] {
             file::make_dirs(at).expect("dir");
             file::replace(&at.join("long"), &long).expect("file");

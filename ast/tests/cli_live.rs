@@ -29,7 +29,7 @@ impl Running {
         let machine = Machine1::with_busybox();
         let root = machine.layout().set_part(set("1.1"), Part::Root);
         btrfs::set_read_only(&root, false).expect("opened");
-        for name in ["mkdir", "rm"] {
+        for name in ["chown", "mkdir", "rm"] {
             std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name)).expect("link");
         }
         btrfs::set_read_only(&root, true).expect("sealed");
@@ -159,6 +159,7 @@ fn s14_what_starts_the_machine_and_the_only_way_back_are_not_touched() {
         ("echo other > /boot/initramfs-linux.img", "/boot/initramfs-linux.img"),
         ("touch /boot/other", "/boot/other"),
         ("rm /boot/vmlinuz-linux", "/boot/vmlinuz-linux"),
+        ("chown 1 /boot/vmlinuz-linux", "/boot/vmlinuz-linux"),
         ("mkdir /usr/lib/modules/7.0", "/usr/lib/modules/7.0"),
         ("touch /usr/lib/modules/6.12.1/new.ko", "/usr/lib/modules/6.12.1/new.ko"),
     ];
