@@ -169,6 +169,14 @@ fn s14_what_starts_the_machine_and_the_only_way_back_are_not_touched() {
         assert!(!machine.root.join("usr/bin/new").exists(), "{lines}");
     }
     assert_eq!(before(), unchanged);
+    // Nothing is deleted while a document cannot be read (S2), so nothing is made that would have to be.
+    let numbers = machine.layout().document(ast::layout::NUMBERS);
+    let whole = file::read(&numbers).expect("read");
+    write(&numbers, "{");
+    let (code, said) = machine.live("touch /usr/bin/new; exit 0", None);
+    assert!(code == Some(1) && said.contains("ast doctor"), "{code:?} {said}");
+    file::replace(&numbers, &whole).expect("mended");
+    assert!(!machine.root.join("usr/bin/new").exists());
     let refused = |record: &str, says: &str| {
         machine.booted(record);
         for words in [&["live-chroot"][..], &["install", "1", "--live", "hello"]] {

@@ -136,6 +136,7 @@ impl From<LiveError> for CommandError {
                 .hint("what is booted is of another time than the snapshot, and this would be a partial upgrade: `ast deploy N` and a reboot bring it"),
             LiveError::NoOther(_) => failure.hint("deploy another snapshot and boot it once; then there is a way back"),
             LiveError::OnTrial(_) => failure.hint("wait until it is the default, or say so with `ast good`"),
+            LiveError::Unread => failure.hint("`ast doctor` says what, and `ast doctor --fix` mends what can be mended"),
             LiveError::Moved(_) => failure.hint("look at it and do it again"),
             _ => failure.hint("what is booted is as it was"),
         }

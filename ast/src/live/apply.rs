@@ -29,13 +29,16 @@ pub(super) fn place(layout: &Layout, d: crate::id::DeployId, token: &str, what: 
 ///
 /// One exchange of two names is the commit. If interrupted: before it, what was prepared is garbage for the next repair; after it, the next
 /// repair or start does the rest. The deployment is whole at any instant.
-/// Refuses: as [`allowed`], and when somebody else changed it meanwhile.
+/// Refuses: as [`allowed`], when somebody else changed it meanwhile, and while something cannot be read.
 pub fn apply(locked: &Locked, ready: &Ready, what: &str) -> Result<Applied, LiveError> {
     let layout = locked.layout();
     let (d, root) = (ready.d, layout.deployment_part(ready.d, Part::Root));
     let (booted, _) = allowed(locked)?;
     if booted != d || btrfs::subvolume_id(&root)? != ready.root {
         return Err(LiveError::Moved(d));
+    }
+    if !locked.may_delete() {
+        return Err(LiveError::Unread);
     }
     locked.has_space()?;
     // What an earlier one left has to be done: the root tells of one change only.

@@ -52,6 +52,9 @@ pub enum LiveError {
     /// Packages of another time than the others.
     #[error("it would be a partial upgrade: {}", few(.0))]
     Partial(BTreeSet<String>),
+    /// A document, the boot block or the menu cannot be read: then nothing is deleted, and an old root could not be (S2).
+    #[error("not everything of this machine can be read, so what is booted is not changed")]
+    Unread,
     /// Somebody else changed it live meanwhile, or another one is booted.
     #[error("deployment {0} was changed meanwhile")]
     Moved(DeployId),

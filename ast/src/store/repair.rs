@@ -87,9 +87,12 @@ pub(super) fn repair(locked: &mut Locked) {
         problems.push(error);
     }
     stop::point("repair: live changes");
-    match crate::live::settle(locked) {
-        Ok(settled) => locked.repaired.mended.extend(settled.into_iter().map(Mended::Live)),
-        Err(error) => problems.push(StoreError::Live(Box::new(error))),
+    // It deletes what is left over, so it waits like all that does.
+    if problems.is_empty() {
+        match crate::live::settle(locked) {
+            Ok(settled) => locked.repaired.mended.extend(settled.into_iter().map(Mended::Live)),
+            Err(error) => problems.push(StoreError::Live(Box::new(error))),
+        }
     }
     locked.deletes = problems.is_empty();
     match collect::collect(locked) {
