@@ -286,6 +286,34 @@ fn s9_what_was_kept_when_a_trial_was_armed_outlives_its_failure_until_something_
 }
 
 #[test]
+fn s9_what_was_kept_is_not_lost_when_the_trial_ends_while_a_document_cannot_be_read() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let layout = machine.layout();
+    let mut locked = machine.lock();
+    let one = new(&mut locked, "one");
+    let two = deploy(&mut locked, one, How::Trial);
+    drop(locked);
+    // As a power cut right after the commit leaves it.
+    ast::sys::file::remove_if_exists(&layout.var_armed(two)).expect("removed");
+    let updates = layout.document(ast::layout::UPDATES);
+    write(&updates, "{");
+    let mut locked = machine.lock();
+    assert!(!locked.may_delete());
+    let arm = locked.block().expect("block").arm;
+    let plan = deploy::plan_fail_trial(&locked, two, arm, "test").expect("judged").expect("on trial");
+    run(&mut locked, plan);
+    drop(locked);
+    ast::sys::file::remove_if_exists(&updates).expect("removed");
+    for _ in 0..3 {
+        drop(machine.lock());
+    }
+    assert_eq!(deploy::status(&machine.store()).kept_vars, [two]);
+}
+
+#[test]
 fn s9_var_is_given_back_only_on_request_and_by_the_next_start() {
     if skipped() {
         return;

@@ -109,15 +109,16 @@ fn garbage(store: &Store, copies: &Copies) -> Result<Vec<(String, PathBuf)>, Sto
 /// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
 pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
+    let store = &locked.store;
+    let layout = store.layout();
+    // Also where nothing may be deleted: once the trial is over, nothing else says that it was one. On a full disk it waits for what goes now.
+    if let Ok(block) = locked.boot_block() {
+        collected.stuck.extend(vars::mark_armed(layout, block).err());
+    }
     if !locked.deletes {
         return Ok(collected);
     }
-    let store = &locked.store;
-    let layout = store.layout();
     let copies = store.copies()?;
-    if let Some((_, block)) = copies.current() {
-        vars::mark_armed(layout, block)?;
-    }
     let garbage = garbage(store, &copies)?;
     if garbage.is_empty() {
         return Ok(collected);
