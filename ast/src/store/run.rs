@@ -183,11 +183,7 @@ impl Locked {
             Step::Title { boot, title } => derive::set_title(boot, title)?,
             Step::CarryIdentity { from, into } => etc::carry_identity(from, into)?,
             Step::MergeEtc { edited, into } => self.merged = Some(etc::merge(edited, into, Goal::Deployment)?),
-            Step::KeepSaved { from, d } => {
-                let to = layout.deployment_etc_saved(*d);
-                volumes::remove(&to, &Mounts::default())?;
-                btrfs::snapshot(from, &to, btrfs::Access::ReadOnly)?;
-            }
+            Step::KeepSaved { from, d } => replace_snapshot(from, &layout.deployment_etc_saved(*d))?,
             Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
             Step::Sync => file::syncfs(layout.snapshots())?,
             Step::Verify(d) => (self.verify)(layout, *d).map_err(|source| StoreError::Verify { d: *d, source })?,
@@ -209,6 +205,24 @@ impl Locked {
 /// Name of the program that does it, for the history.
 fn by() -> String {
     std::env::args_os().next().and_then(|arg| Path::new(&arg).file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
+}
+
+/// `to` is a sealed snapshot of `from`.
+///
+/// If interrupted: it is what it was, or that; what lies beside it is thrown away by the next one.
+fn replace_snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let mut new = to.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    volumes::remove(new, &Mounts::default())?;
+    btrfs::snapshot(from, new, btrfs::Access::ReadOnly)?;
+    stop::point("prepare: the snapshot that replaces another is made");
+    if !to.exists() {
+        return Ok(file::rename(new, to)?);
+    }
+    file::exchange(new, to)?;
+    stop::point("prepare: it has replaced it");
+    Ok(volumes::remove(new, &Mounts::default())?)
 }
 
 /// The deployment is known to have booted well. Written once, so that a boot costs no write.
