@@ -297,10 +297,16 @@ fn s2_rollback_leaves_at_most_a_snapshot_more() {
 
 #[test]
 fn s9_giving_var_back_is_part_of_the_rollback_or_nothing_is_left_of_it() {
+    let left = std::cell::Cell::new(None);
     kill_everywhere("with-var", |machine| {
+        let good = machine.store().block().expect("a block").good;
+        if left.get().is_some_and(|left| left != good) {
+            assert!(!volumes::var_swaps(&machine.layout(), good).expect("swaps").is_empty(), "rolled back to {good} without its /var");
+        }
         boot_the_trial(machine);
         drop(machine.child("child", "promote", None));
         let good = machine.store().block().expect("a block").good;
+        left.set(Some(good));
         machine.booted(&format!("d={good}\nwhy=good\narm=0\nleft=0\nenv=ok\n"));
     });
 }
