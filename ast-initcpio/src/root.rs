@@ -34,7 +34,7 @@ pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Pat
         return Err(error);
     }
     if !volatile && let Err(error) = var::settle(parts, machine, voice) {
-        voice.error(&format!("{error}; /var stays as it is"));
+        voice.error(&format!("{error}; whether /var is what the rollback asked for, .snapshots/vars tells"));
     }
     shared(parts, machine, new_root, voice);
     Ok(volatile)
