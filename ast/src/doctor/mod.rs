@@ -6,6 +6,8 @@
 mod boot;
 mod disk;
 
+use std::time::Duration;
+
 use crate::layout;
 use crate::store::Store;
 use crate::sys::lock::{Lock, Wait};
@@ -32,6 +34,9 @@ pub struct Finding {
     /// What is wrong, a line each; nothing where the rule holds.
     pub found: Vec<String>,
 }
+
+/// How long it waits for another ast, whose work is no fault of the medium: short verbs are over by then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const REPAIR: &str = "it is derived anew from the tree and the boot block";
 const COLLECT: &str = "it is deleted, since nothing names it";
@@ -120,7 +125,7 @@ fn write_proof(store: &Store) -> Option<String> {
         return None;
     }
     // Nobody else writes meanwhile, or what is written would be old.
-    let _lock = match Lock::acquire(&store.layout().document(layout::LOCK), Wait::No) {
+    let _lock = match Lock::acquire(&store.layout().document(layout::LOCK), Wait::Up(PATIENCE)) {
         Ok(lock) => lock,
         Err(error) => return Some(format!("not tried: {error}")),
     };
