@@ -57,7 +57,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("run", "ast run 4 systemctl enable sshd", "saved when it ends with 0"),
     ("tree-run", "ast tree-run 1 systemctl enable sshd", "the same in 1 and everything below it"),
     ("chroot", "ast chroot 4", "a shell; `exit 0` saves, `exit 1` discards"),
-    ("live-chroot", "ast live-chroot", "a shell in what runs now; gone with the next deploy"),
+    ("live-chroot", "ast live-chroot", "a shell in a copy of what runs now; `exit 0` applies it at once, and the next deploy is without it"),
     ("tmp", "ast tmp", "clears what dead sessions left"),
     ("unlock", "ast unlock 4", "clears what a dead session in 4 left"),
     ("edit-conf", "ast edit-conf 4", "$EDITOR on /etc/ast.conf of 4"),
@@ -148,6 +148,7 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example_that_is_one() {
+        assert_eq!(command().get_subcommands().count(), EXAMPLES.len(), "an example of a command that there is not");
         for sub in command().get_subcommands() {
             let name = sub.get_name();
             let (_, line, what) = EXAMPLES.iter().find(|(verb, ..)| *verb == name).unwrap_or_else(|| panic!("{name} has no example"));

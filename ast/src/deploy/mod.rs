@@ -14,9 +14,10 @@ mod status;
 
 pub use etc::{booted_etc, only_here, plan_save_etc};
 pub use give::Var;
-pub use rollback::packaged_var;
 pub use good::{plan_fail_trial, plan_promote, plan_report_well};
-pub use rollback::{plan_rollback_deploy, plan_rollback_previous, plan_rollback_snapshot, plan_rollback_to, plan_rollback_var};
+pub use rollback::{
+    packaged_var, plan_rollback_deploy, plan_rollback_previous, plan_rollback_snapshot, plan_rollback_to, plan_rollback_var,
+};
 pub use status::{DeploymentStatus, Next, Status, status};
 
 use crate::boot::block::{ARMED_TRIES, BootBlock, Mode, Trial};
