@@ -8,39 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use ast::store::machine::Block;
-use common::{Machine1, skipped};
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Runs `ast` on the machine. `--sysroot` keeps it from this host; `--yes` is the caller's.
-fn ast(machine: &Machine1, words: &[&str]) -> Said {
-    let words: Vec<_> = words.iter().map(std::ffi::OsStr::new).collect();
-    run(machine, &words, None)
-}
+use common::{Machine1, Said, ast, command, ok, skipped};
 
 fn run(machine: &Machine1, words: &[&std::ffi::OsStr], user: Option<u32>) -> Said {
-    #[allow(clippy::disallowed_methods)]
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG");
+    let mut command = command(machine, words);
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
-    let out = command.output().expect("ast");
-    Said {
-        code: out.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&out.stdout).into(),
-        err: String::from_utf8_lossy(&out.stderr).into(),
-    }
-}
-
-fn ok(machine: &Machine1, words: &[&str]) -> String {
-    let said = ast(machine, words);
-    assert_eq!(said.code, 0, "ast {words:?}: {}{}", said.out, said.err);
-    said.out
+    Said::of(&mut command)
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ast::layout::{MOUNT_POINTS, PACMAN_DB, Part};
 use ast::store::machine::Block;
 use ast::sys::{btrfs, file};
-use common::{Machine1, n, set, skipped};
+use common::{Machine1, Said, command, n, set, skipped};
 
 /// A machine whose snapshots hold busybox, with the trees `1 → (2 → 4, 3 → 5)` and `6`.
 fn machine() -> Machine1 {
@@ -33,17 +33,10 @@ fn machine() -> Machine1 {
     machine
 }
 
-fn command(machine: &Machine1, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").stdin(Stdio::null());
-    command
-}
-
 /// Exit code, output, and what was said beside it.
 fn ast(machine: &Machine1, words: &[&str]) -> (i32, String, String) {
-    let out = command(machine, words).output().expect("ast");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+    let Said { code, out, err } = common::ast(machine, words);
+    (code, out, err)
 }
 
 /// The rows of a document: snapshot and result.

@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
 
 use ast::layout::{MOUNT_POINTS, PACMAN_DB, Part};
 use ast::store::machine::Block;
 use ast::sys::{btrfs, file};
-use common::{Machine1, n, set, skipped};
+use common::{Machine1, Said, n, set, skipped};
 
 /// A machine whose snapshot 1 holds busybox and a list of no packages.
 fn machine() -> Machine1 {
@@ -31,10 +30,8 @@ fn machine() -> Machine1 {
 
 /// Exit code, output, error output.
 fn ast(machine: &Machine1, words: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").stdin(Stdio::null());
-    let out = command.output().expect("ast");
-    (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&out.stdout).into(), String::from_utf8_lossy(&out.stderr).into())
+    let Said { code, out, err } = common::ast(machine, words);
+    (code, out, err)
 }
 
 #[test]

@@ -6,20 +6,17 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::Command;
 
 use ast::deploy::{self, Etc, How};
 use ast::layout::Part;
 use ast::store::machine::Block;
 use ast::sys::{btrfs, file};
-use common::{Machine1, d, n, set, skipped, text, write};
+use common::{Machine1, Said, d, n, set, skipped, text, write};
 
 /// Exit code, standard output, standard error.
 fn ast(machine: &Machine1, words: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    let out = command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").output().expect("ast");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+    let Said { code, out, err } = common::ast(machine, words);
+    (code, out, err)
 }
 
 fn json(machine: &Machine1, words: &[&str]) -> serde_json::Value {

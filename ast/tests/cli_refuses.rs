@@ -97,23 +97,8 @@ const NO_COMMANDS: &[&[&str]] = &[
     &["pin", "1", "2"],
 ];
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 fn ast_os(machine: &Machine1, words: &[OsString]) -> Said {
-    let out = Command::new(env!("CARGO_BIN_EXE_ast"))
-        .arg("--sysroot")
-        .arg(&machine.root)
-        .args(words)
-        .env_remove("AST_LOG")
-        .env("EDITOR", "true")
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("ast");
-    Said { code: out.status.code().unwrap_or(-1), out: String::from_utf8_lossy(&out.stdout).into(), err: String::from_utf8_lossy(&out.stderr).into() }
+    Said::of(command(machine, words).env("EDITOR", "true"))
 }
 
 fn ast(machine: &Machine1, words: &[&str]) -> Said {

@@ -13,16 +13,10 @@ use std::time::{Duration, Instant};
 
 use ast::layout::Part;
 use ast::sys::file;
-use common::{Machine1, n, set, skipped, text, write};
+use common::{Machine1, command, n, set, skipped, text, write};
 
 /// A process that starts is there by then, and one that is killed gone, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn command(machine: &Machine1, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").env_remove("VISUAL").stdin(Stdio::null());
-    command
-}
 
 /// Exit code, and everything that was said.
 fn said(out: &Output) -> (i32, String) {

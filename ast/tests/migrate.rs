@@ -9,18 +9,12 @@ use std::process::Command;
 
 use ast::layout::{Layout, Part};
 use ast::sys::{btrfs, file};
-use common::{set, skipped, text, write};
+use common::{Said, set, skipped, text, write};
 
 /// A disk of the original's, mounted at `root` for this thread and its children.
 struct Original {
     _dir: tempfile::TempDir,
     root: PathBuf,
-}
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 fn shell(program: &str, args: &[&str]) -> String {
@@ -147,9 +141,7 @@ impl Original {
     }
 
     fn ast(&self, words: &[&str]) -> Said {
-        let out = self.command(words).output().expect("ast");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+        Said::of(&mut self.command(words))
     }
 
     fn ok(&self, words: &[&str]) -> String {

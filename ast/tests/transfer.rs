@@ -15,30 +15,6 @@ use ast::sys::{btrfs, file};
 use common::*;
 use ed25519_dalek::{Signer, SigningKey};
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn command(machine: &Machine1, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
-    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG");
-    command
-}
-
-fn ast(machine: &Machine1, words: &[&str]) -> Said {
-    let out = command(machine, words).output().expect("ast");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
-}
-
-fn ok(machine: &Machine1, words: &[&str]) -> String {
-    let said = ast(machine, words);
-    assert_eq!(said.code, 0, "ast {words:?}: {}{}", said.out, said.err);
-    said.out
-}
-
 /// Two machines, a directory for what travels, and a snapshot 1 on the first, whose key the second trusts.
 fn two() -> (Machine1, Machine1, tempfile::TempDir) {
     let (from, to) = (Machine1::new(Block::Local), Machine1::new(Block::Local));

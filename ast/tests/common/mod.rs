@@ -279,3 +279,44 @@ pub fn write(path: &Path, text: &str) {
 pub fn text(path: &Path) -> String {
     String::from_utf8(file::read(path).expect("read")).expect("text")
 }
+
+/// What the program said.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+#[cfg(feature = "cli")]
+impl Said {
+    /// It has run to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let out = command.output().expect("ast");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+    }
+}
+
+/// The program on the machine, with nobody to ask. `--sysroot` keeps it from this host; `--yes` is the caller's.
+#[cfg(feature = "cli")]
+pub fn command<W: AsRef<std::ffi::OsStr>>(machine: &Machine1, words: &[W]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
+    command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").env_remove("VISUAL").stdin(std::process::Stdio::null());
+    command
+}
+
+/// What it said.
+#[cfg(feature = "cli")]
+pub fn ast(machine: &Machine1, words: &[&str]) -> Said {
+    Said::of(&mut command(machine, words))
+}
+
+/// Its output, when all was well.
+#[cfg(feature = "cli")]
+pub fn ok(machine: &Machine1, words: &[&str]) -> String {
+    let said = ast(machine, words);
+    assert_eq!(said.code, 0, "ast {words:?}: {}{}", said.out, said.err);
+    said.out
+}
