@@ -62,7 +62,7 @@ fn round(sysroot: &Path, voice: &Voice) -> Result<Vec<String>, Error> {
             }
         }
     }
-    wrong(layout)
+    Ok(care::complaints(layout))
 }
 
 fn btrfs() -> Invocation {
@@ -98,11 +98,4 @@ fn scrub(layout: &Layout) -> Result<bool, Error> {
         Some(UNMENDED) => Ok(true),
         _ => Err(ended.success().err().map_or(Error::Lost, Error::from)),
     }
-}
-
-/// What counters and the last scrub say against the disk.
-fn wrong(layout: &Layout) -> Result<Vec<String>, Error> {
-    let mut wrong: Vec<String> = btrfs::devices(layout.snapshots())?.iter().filter_map(care::errors_of).collect();
-    wrong.extend(care::load(layout).damaged.then(|| "the last scrub found damage that it could not mend".to_owned()));
-    Ok(wrong)
 }

@@ -113,8 +113,15 @@ pub fn look(layout: &Layout, now: Age, trial: bool) -> Result<Facts, StoreError>
     Ok(Facts { size, available, unallocated, reserved, scrubbed: load(layout).scrubbed, now, trial })
 }
 
+/// What speaks against the filesystem, a line each: what its devices have counted, as far as that can be read, and what the last scrub found.
+pub fn complaints(layout: &Layout) -> Vec<String> {
+    let devices = btrfs::devices(layout.snapshots()).unwrap_or_default();
+    let damaged = load(layout).damaged.then(|| "the last scrub found damage that it could not mend".to_owned());
+    devices.iter().filter_map(errors_of).chain(damaged).collect()
+}
+
 /// What the counters of a device say against it; `None` when nothing does.
-pub fn errors_of(device: &btrfs::Device) -> Option<String> {
+fn errors_of(device: &btrfs::Device) -> Option<String> {
     let counted = device.errors.iter().zip(btrfs::Device::ERRORS).filter(|(count, _)| **count > 0);
     let words: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
     (!words.is_empty()).then(|| format!("device {} has counted errors: {}", device.id, words.join(", ")))

@@ -11,7 +11,6 @@ use crate::deploy::{Status, status};
 use crate::id::DeployId;
 use crate::care;
 use crate::store::Store;
-use crate::sys::btrfs;
 use crate::updates::{self, Summary};
 
 /// `ast status` has no words of its own.
@@ -36,7 +35,8 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     let store = opened(global)?;
     let status = status(&store);
     let updates = updates(&store);
-    let disk = disk(&store);
+    // Without root the counters cannot be read.
+    let disk = care::complaints(store.layout());
     if global.json {
         let mut document = serde_json::to_value(&status).unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut document {
@@ -46,14 +46,6 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
         return global.print_json(&document);
     }
     print(&text(&status, updates.as_ref(), &disk))
-}
-
-/// What speaks against the disk, a line each; without root its counters cannot be read.
-fn disk(store: &Store) -> Vec<String> {
-    let devices = btrfs::devices(store.layout().snapshots()).unwrap_or_default();
-    let mut found: Vec<String> = devices.iter().filter_map(care::errors_of).collect();
-    found.extend(care::load(store.layout()).damaged.then(|| "the last scrub found damage that it could not mend".to_owned()));
-    found
 }
 
 /// How the updates are doing, as far as that can be read.
