@@ -54,8 +54,8 @@ pub(super) fn steps(store: &Store, var: Var, era: Option<Era>, target: DeployId)
     let layout = store.layout();
     let taken = volumes::var_swaps(layout, target)?;
     let swap = layout.var_swap(target);
-    let free = (1..).map(|n| swap.with_extension(n.to_string())).find(|path| !taken.contains(path));
-    let to = if taken.contains(&swap) { free.unwrap_or(swap) } else { swap };
+    // What was given back to it before lies there still.
+    let to = (1..=taken.len()).map(|n| swap.with_extension(n.to_string())).fold(swap.clone(), |to, next| if taken.contains(&to) { next } else { to });
     Ok(vec![Step::MakeDir(layout.var(target)), Step::Snapshot { from: layout.var_before(chosen), to, access: Access::Writable }])
 }
 
