@@ -30,7 +30,9 @@ fn ast(machine: &Machine1, words: &[&str]) -> (i32, String) {
 
 /// The same on a terminal of its own, with what a person types.
 fn on_terminal(machine: &Machine1, words: &str, env: &[(&str, &str)]) -> Child {
-    let line = format!("{} --sysroot {} {words}; echo \"code $?\"", env!("CARGO_BIN_EXE_ast"), machine.root.display());
+    // The shell around it gets what is typed too, and has to live to tell the code. Whether it would die of ^C otherwise depends
+    // on who started the tests: in the background of a shell SIGINT is ignored, elsewhere it is not.
+    let line = format!("trap : INT; {} --sysroot {} {words}; echo \"code $?\"", env!("CARGO_BIN_EXE_ast"), machine.root.display());
     let mut script = Command::new("script");
     script.args(["--quiet", "--flush", "--command", &line, "/dev/null"]).env_remove("VISUAL").envs(env.iter().copied());
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script is installed")

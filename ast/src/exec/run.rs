@@ -58,6 +58,13 @@ pub enum Streams<'a> {
     Lines(&'a mut (dyn FnMut(&str) + Send)),
 }
 
+impl Streams<'_> {
+    /// Of a shell or an editor: what is typed is meant for it.
+    pub fn left_to_program(&self) -> Option<LeftToProgram> {
+        (matches!(self, Self::Terminal) && io::stdin().is_terminal()).then(LeftToProgram::begin)
+    }
+}
+
 impl fmt::Debug for Streams<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -185,16 +192,15 @@ impl Ended {
 /// Streams: see [`Streams`]. Errors: it did not start, was cancelled or took too long; a status is no error here.
 /// If interrupted: the kernel kills the program when the calling thread dies.
 pub fn run(invocation: &Invocation, options: Options<'_>) -> Result<Ended, ExecError> {
+    let _left = options.streams.left_to_program();
     run_isolated(invocation, options, Isolation::None)
 }
 
-/// As [`run`], for a thread that may have left its namespaces.
+/// As [`run`], for a thread that may have left its namespaces; who waits for it has the keyboard ([`Streams::left_to_program`]).
 pub fn run_isolated(invocation: &Invocation, mut options: Options<'_>, isolation: Isolation) -> Result<Ended, ExecError> {
     let command_line = invocation.display();
     tracing::debug!(target: "ast::exec", command = %command_line, "run");
     let mut command = build(invocation, &mut options)?;
-    // Of a shell or an editor: what is typed is meant for it.
-    let _left = (matches!(options.streams, Streams::Terminal) && io::stdin().is_terminal()).then(LeftToProgram::begin);
     let own_group = matches!(options.streams, Streams::Capture | Streams::Lines(_));
     if own_group {
         command.process_group(0);

@@ -9,6 +9,10 @@ const OF_KEYBOARD: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
 /// While it lives, `^C` and `^\` end the program that has the terminal and not us: they reach both, and we have to clear up after it.
 ///
 /// The handlers do nothing, and unlike an ignored signal they are not inherited by what is started.
+///
+/// To be held by the thread that the program was asked for in, not by one made to run it: the kernel gives a signal to whichever
+/// thread it likes, first of all to the main one, and a program can end of it before that thread has come around to its own. One
+/// that has waited for the other since has taken it.
 #[derive(Debug)]
 #[must_use = "interrupts end us again when this is dropped"]
 pub struct LeftToProgram {

@@ -47,6 +47,7 @@ pub struct View<'a> {
 /// If interrupted, even by SIGKILL: the kernel ends the command with us, and its mounts with it (R2).
 pub fn run_inside(view: View<'_>, invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
     let shell = matches!(options.streams, Streams::Terminal);
+    let _left = options.streams.left_to_program();
     let _give_back = shell.then(terminal::GiveBack::new).flatten();
     let terminal = if shell { terminal::of_caller() } else { None };
     // A thread of its own: namespaces, root and working directory are changed for it alone and end with it.
@@ -67,6 +68,7 @@ pub fn run_inside(view: View<'_>, invocation: &Invocation, options: Options<'_>)
 ///
 /// If interrupted, even by SIGKILL: the kernel ends the command and all that it started with us (R2).
 pub fn run_beside(invocation: &Invocation, options: Options<'_>) -> Result<Ended, WorkError> {
+    let _left = options.streams.left_to_program();
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("beside".into()).spawn_scoped(scope, || {
             namespace::unshare()?;
