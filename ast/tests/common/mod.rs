@@ -281,7 +281,6 @@ pub fn text(path: &Path) -> String {
 }
 
 /// What the program said.
-#[cfg(feature = "cli")]
 #[derive(Debug)]
 pub struct Said {
     pub code: i32,
@@ -289,7 +288,6 @@ pub struct Said {
     pub err: String,
 }
 
-#[cfg(feature = "cli")]
 impl Said {
     /// It has run to its end.
     pub fn of(command: &mut Command) -> Self {
@@ -300,21 +298,20 @@ impl Said {
 }
 
 /// The program on the machine, with nobody to ask. `--sysroot` keeps it from this host; `--yes` is the caller's.
-#[cfg(feature = "cli")]
 pub fn command<W: AsRef<std::ffi::OsStr>>(machine: &Machine1, words: &[W]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
+    // Not `env!`: this file is part of tests of other packages too.
+    let Some(program) = option_env!("CARGO_BIN_EXE_ast") else { panic!("no test of the package that has the program") };
+    let mut command = Command::new(program);
     command.arg("--sysroot").arg(&machine.root).args(words).env_remove("AST_LOG").env_remove("VISUAL").stdin(std::process::Stdio::null());
     command
 }
 
 /// What it said.
-#[cfg(feature = "cli")]
 pub fn ast(machine: &Machine1, words: &[&str]) -> Said {
     Said::of(&mut command(machine, words))
 }
 
 /// Its output, when all was well.
-#[cfg(feature = "cli")]
 pub fn ok(machine: &Machine1, words: &[&str]) -> String {
     let said = ast(machine, words);
     assert_eq!(said.code, 0, "ast {words:?}: {}{}", said.out, said.err);

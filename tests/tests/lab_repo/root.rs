@@ -143,7 +143,8 @@ impl Root {
         let root = self.dir.path().join("root");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", INSIDE, "bash"]).arg(root).args(argv);
-        command.env("LC_ALL", "C").env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap()
+        // The host's directory for temporary files is not there, and pacman hands its environment to the hooks.
+        command.env_remove("TMPDIR").env("LC_ALL", "C").env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap()
     }
 }
 
