@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ast::boot::stage::Stage;
-use ast::config::autoupdate;
+use ast::config::autoupdate::{self, Keep};
 use ast::deploy::record;
 use ast::id::{DeployId, SetId};
 use ast::layout::STAGE;
@@ -24,7 +24,7 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
     let (spare, undeleted) = match request {
         // Not in the gate: a start waits for it.
         Request::Start => (false, updates.undeleted.clone()),
-        _ => retention(store, updates, settings.keep_updates),
+        _ => retention(store, updates, &settings.keep),
     };
     let good_set = set_of(store, block.good).or(booted.set.filter(|_| booted.d == Some(block.good)));
     Ok(Facts {
@@ -50,7 +50,7 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
 }
 
 /// Whether retention would delete something, and what should be gone and is not, a line each.
-fn retention(store: &Locked, updates: &Updates, keep: u32) -> (bool, Vec<String>) {
+fn retention(store: &Locked, updates: &Updates, keep: &Keep) -> (bool, Vec<String>) {
     let stuck = store.repaired().problems.iter().filter(|p| matches!(p, StoreError::Stuck { .. })).map(|p| chain(p));
     // Whatever is wrong with it, the update goes on.
     match retain::look(store, updates, keep) {

@@ -167,18 +167,17 @@ impl<'a> Hands<'a> {
         if !store.may_delete() {
             return Ok(vec!["old updates: nothing is deleted while a document cannot be read".to_owned()]);
         }
-        let keep = autoupdate::load(&self.sysroot).0.keep_updates;
-        let found = retain::look(&store, updates, keep)?;
-        let mut undeleted = found.held();
-        if let Some(plan) = found.plan(&store)? {
-            self.voice.say(Message::Step, &plan.what);
-            for error in store.run(plan)?.unfinished {
+        let keep = autoupdate::load(&self.sysroot).0.keep;
+        let mut stuck = Vec::new();
+        let left = retain::carry_out(&mut store, updates, &keep, |_, what, done| {
+            self.voice.say(Message::Step, what);
+            for error in done.unfinished {
                 let text = chain(&error);
                 self.voice.say(Message::Warning, &format!("left for the next repair: {text}"));
-                undeleted.push(text);
+                stuck.push(text);
             }
-        }
-        Ok(undeleted)
+        })?;
+        Ok(left.held().into_iter().chain(stuck).collect())
     }
 
     fn clear_trial(&self, d: DeployId, arm: ArmId, updates: &Updates) -> Result<Event, StoreError> {

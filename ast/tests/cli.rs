@@ -250,6 +250,50 @@ fn u8_clean_says_what_goes_and_why_and_does_it_when_told() {
 }
 
 #[test]
+fn u8_clean_goes_by_age_and_by_free_space() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    ok(&machine, &["clone", "0", "-d", "kiosk"]);
+    let mut locked = machine.lock();
+    for below in 1..5 {
+        common::update(&mut locked, common::n(below));
+    }
+    drop(locked);
+    for (option, words) in [
+        ("--older-than", &["", "30", "1 fortnight", "-1d", "days"][..]),
+        ("--min-free", &["", "G", "1.5G", "101%", "1 parsec"]),
+        ("--keep", &["", "-1", "some"]),
+    ] {
+        for word in words {
+            let said = ast(&machine, &["clean", &format!("{option}={word}")]);
+            assert!(said.code == 2 && said.err.contains(option), "{option}={word}: {said:?}");
+        }
+    }
+    let dry = |words: &[&str]| ok(&machine, &[&["--dry-run", "clean", "--keep", "0"], words].concat());
+    assert!(dry(&["--older-than", "30days"]).contains("snapshot 2 stays: it is not old enough\n"));
+    assert!(dry(&["--older-than", "0s"]).contains("snapshot 2 goes: "));
+    let said = dry(&["--older-than", "2weeks", "--min-free", "100%"]);
+    assert!(said.contains("snapshot 2 goes: the disk is too full") && said.contains("256 MiB should be: until then these go next, one after the other: 3, 4, 5"), "{said}");
+    // The owner's settings hold where no word is said.
+    let settings = machine.root.join("etc/ast/autoupdate.toml");
+    ast::sys::file::make_dirs(settings.parent().expect("a directory")).expect("dir");
+    common::write(&settings, "keep_updates = 0\nkeep_days = 1\nmin_free = \"100%\"\n");
+    assert!(ok(&machine, &["-n", "clean"]).contains("snapshot 2 goes: the disk is too full"));
+    assert!(ok(&machine, &["-n", "clean", "--min-free", "1M"]).contains("nothing to do"));
+    let said = ast(&machine, &["clean"]);
+    assert!(said.code == 3 && said.err.contains("Delete snapshot 2, and then, until enough is free, 3, 4, 5?"), "{said:?}");
+    let said = ast(&machine, &["--yes", "clean", "--keep", "1"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.ends_with("snapshot 5 goes: the disk is too full, and it is the oldest that may go\n"), "{said:?}");
+    assert!(said.err.contains("less than 256 MiB are free, and nothing more may go"), "{said:?}");
+    assert_eq!(ok(&machine, &["tree"]).lines().count(), 3);
+    let json: serde_json::Value = serde_json::from_str(&ok(&machine, &["--json", "--yes", "clean"])).expect("JSON");
+    assert_eq!((&json["short"]["wanted"], &json["next"], &json["deleted"]), (&(256u64 << 20).into(), &serde_json::json!([]), &serde_json::json!([])));
+}
+
+#[test]
 #[allow(clippy::disallowed_methods)]
 fn a_real_bash_completes_commands() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_ast"));

@@ -56,7 +56,7 @@ fn plans(locked: &Locked, what: &str) -> Vec<Plan> {
         "deploy" => vec![deploy::plan_deploy(locked, n(1), How::Trial, Etc::OfSnapshot).expect("a plan").0],
         "no-trial" => vec![deploy::plan_deploy(locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan").0],
         "promote" => deploy::plan_promote(locked, &booted()).expect("allowed").into_iter().collect(),
-        "retain" => ast::retain::look(locked, &Updates::default(), 0).expect("looked").plan(locked).expect("a plan").into_iter().collect(),
+        "retain" => ast::retain::look(locked, &Updates::default(), &ast::config::autoupdate::Keep::newest(0)).expect("looked").plan(locked).expect("a plan").into_iter().collect(),
         "with-var" => vec![deploy::plan_rollback_previous(locked, Var::OfThatTime).expect("a plan").0],
         "rollback" => vec![deploy::plan_rollback_snapshot(locked).expect("a plan").0],
         _ => Vec::new(),

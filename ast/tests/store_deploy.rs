@@ -274,13 +274,14 @@ fn s9_what_was_kept_when_a_trial_was_armed_outlives_its_failure_until_something_
     let record = booted(&machine, five, "trial", arm.get());
     drop(locked);
     let mut locked = machine.lock();
-    let retained = |locked: &Locked| ast::retain::look(locked, &ast::updates::Updates::default(), 9).expect("looked").vars;
+    let look = |locked: &Locked| ast::retain::look(locked, &ast::updates::Updates::default(), &ast::config::autoupdate::Keep::newest(9)).expect("looked");
+    let retained = |locked: &Locked| look(locked).vars;
     assert!(retained(&locked).is_empty(), "never in a trial");
     let plan = deploy::plan_promote(&locked, &record).expect("allowed").expect("needed");
     run(&mut locked, plan);
     assert_eq!(retained(&locked), [d(4), five]);
     let plan =
-        ast::retain::look(&locked, &ast::updates::Updates::default(), 9).expect("looked").plan(&locked).expect("a plan").expect("needed");
+        look(&locked).plan(&locked).expect("a plan").expect("needed");
     run(&mut locked, plan);
     assert!(ast::volumes::vars(&layout).expect("vars").iter().all(|d| !layout.var_before(*d).exists()), "{:?}", vars(&machine));
 }

@@ -6,10 +6,14 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use ast::config::autoupdate::Keep;
+use ast::config::space::Space;
 use ast::deploy::{self, Etc, How};
 use ast::id::SnapshotId;
-use ast::retain::{self, Fate, Stays};
+use ast::layout::Part;
+use ast::retain::{self, Fate, Retention, Stays};
 use ast::store::machine::Block;
 use ast::store::{Locked, StoreError};
 use ast::sys::btrfs;
@@ -21,7 +25,7 @@ use nix::mount::MsFlags;
 
 /// Runs what retention would do, `keep` staying; what could not be deleted.
 fn retention(locked: &mut Locked, keep: u32) -> Vec<StoreError> {
-    let found = retain::look(locked, &Updates::default(), keep).expect("looked");
+    let found = retain::look(locked, &Updates::default(), &Keep::newest(keep)).expect("looked");
     match found.plan(locked).expect("a plan") {
         Some(plan) => locked.run(plan).expect("committed").unfinished,
         None => Vec::new(),
@@ -100,7 +104,7 @@ fn u8_one_that_cannot_be_deleted_blocks_no_other() {
     attribute(&stuck, "+i");
 
     // The mounted one is not even taken out of the tree; the other one is, and its leftovers are told.
-    let found = retain::look(&locked, &Updates::default(), 0).expect("looked");
+    let found = retain::look(&locked, &Updates::default(), &Keep::newest(0)).expect("looked");
     assert_eq!(found.held(), ["snapshot 3 stays for now: it is mounted"]);
     let unfinished = retention(&mut locked, 0);
     assert!(matches!(unfinished.as_slice(), [StoreError::Stuck { what, .. }] if what == "set 4.1"), "{unfinished:?}");
@@ -136,7 +140,7 @@ fn u8_nothing_is_deleted_in_a_trial_or_while_a_document_cannot_be_read() {
     for how in [How::Trial, How::Once] {
         let (plan, d) = deploy::plan_deploy(&locked, n(4), how, Etc::OfSnapshot).expect("a plan");
         drop(locked.run(plan).expect("committed"));
-        let found = retain::look(&locked, &Updates::default(), 0).expect("looked");
+        let found = retain::look(&locked, &Updates::default(), &Keep::newest(0)).expect("looked");
         assert!(found.is_empty(), "{how:?}: {found:?}");
         let fates: Vec<_> = found.snapshots.iter().map(|j| j.fate).skip(2).collect();
         assert_eq!(fates, [Stays::Trial, Stays::Trial, Stays::OnTrial].map(Fate::Stays), "{how:?}");
@@ -144,16 +148,87 @@ fn u8_nothing_is_deleted_in_a_trial_or_while_a_document_cannot_be_read() {
         let plan = deploy::plan_fail_trial(&locked, d, arm, "test").expect("a plan").expect("a trial");
         drop(locked.run(plan).expect("committed"));
     }
-    let found = retain::look(&locked, &Updates::default(), 0).expect("looked");
+    let found = retain::look(&locked, &Updates::default(), &Keep::newest(0)).expect("looked");
     assert_eq!((found.going(), &found.vars), (vec![n(2), n(3), n(4)], &vec![d(1)]));
 
     // Whose record cannot be read might be of any snapshot.
     let record = locked.layout().deployment_record(d(1));
     let whole = text(&record);
     write(&record, "{");
-    assert!(matches!(retain::look(&locked, &Updates::default(), 0), Err(StoreError::Document(_))));
+    assert!(matches!(retain::look(&locked, &Updates::default(), &Keep::newest(0)), Err(StoreError::Document(_))));
     write(&record, &whole);
     assert!(retention(&mut locked, 0).is_empty());
     assert!(!kept.exists() && ast::volumes::is_whole_deployment(locked.layout(), d(1)));
     assert_eq!(sets(&machine), ["set 0.1", "set 1.1"]);
+}
+
+/// What retention did under this policy: the snapshots of each commit, and what it would have done next.
+fn rounds(locked: &mut Locked, keep: &Keep) -> (Vec<Vec<SnapshotId>>, Retention) {
+    let mut rounds = Vec::new();
+    let left = retain::carry_out(locked, &Updates::default(), keep, |found, _, done| {
+        assert!(done.unfinished.is_empty(), "{:?}", done.unfinished);
+        rounds.push(found.going());
+    });
+    (rounds, left.expect("carried out"))
+}
+
+#[test]
+fn u8_space_is_made_oldest_first_and_by_nothing_that_is_needed() {
+    const EACH: u64 = 8 << 20;
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = chain(&machine, 7);
+    // What only this snapshot has, and no compression makes smaller.
+    for n in 2..=7 {
+        let root = locked.layout().set_part(locked.set_of(common::n(n)).expect("a set"), Part::Root);
+        btrfs::set_read_only(&root, false).expect("opened");
+        let out = Command::new("dd")
+            .args(["if=/dev/urandom", "bs=1M", "count=8", "status=none"])
+            .arg(format!("of={}", root.join("own").display()))
+            .status();
+        assert!(out.expect("dd").success());
+        btrfs::set_read_only(&root, true).expect("sealed");
+    }
+    let plan = locked.plan_pin(n(3), true).expect("a plan").expect("a change");
+    drop(locked.run(plan).expect("committed"));
+    let (plan, _) = deploy::plan_deploy(&locked, n(7), How::NoTrial, Etc::OfSnapshot).expect("a plan");
+    drop(locked.run(plan).expect("committed"));
+    btrfs::commit(locked.layout().snapshots()).expect("committed");
+    let free = || btrfs::space(machine.layout().snapshots()).expect("space").1;
+    let there = |locked: &Locked| locked.tree().expect("tree").nodes().map(|node| node.id.get()).collect::<Vec<_>>();
+
+    // All of them are among the newest, and young: what is free is enough, so nothing goes.
+    let all = Keep { updates: 9, within: Duration::from_secs(3600), min_free: Some(Space::Bytes(free() / 2)) };
+    assert_eq!(rounds(&mut locked, &all).0, Vec::<Vec<SnapshotId>>::new());
+    // Half of one more than there is: the oldest goes, one is enough, and that is measured.
+    let wanted = free() + EACH / 2;
+    let found = retain::look(&locked, &Updates::default(), &Keep { min_free: Some(Space::Bytes(wanted)), ..all }).expect("looked");
+    assert_eq!((found.going(), &found.next), (vec![n(2)], &vec![n(4), n(5), n(6)]));
+    let (gone, left) = rounds(&mut locked, &Keep { min_free: Some(Space::Bytes(wanted)), ..all });
+    assert_eq!((gone, left.short, left.held()), (vec![vec![n(2)]], None, vec![]));
+    assert!(free() >= wanted, "{} of {wanted}", free());
+    // One and a half: two go, each by a commit of its own, and the pinned one is passed over.
+    let wanted = free() + EACH * 3 / 2;
+    assert_eq!(rounds(&mut locked, &Keep { min_free: Some(Space::Bytes(wanted)), ..all }).0, [[n(4)], [n(5)]]);
+    assert!(free() >= wanted, "{} of {wanted}", free());
+    // More than the disk has: what is needed, pinned or a person's stays, and that it is not enough is told.
+    let (gone, left) = rounds(&mut locked, &Keep { min_free: Some(Space::Percent(100)), ..all });
+    assert_eq!((gone, there(&locked)), (vec![vec![n(6)]], vec![0, 1, 3, 7]));
+    assert!(left.held().concat().contains("256 MiB are free, and nothing more may go"), "{left:?}");
+    assert_eq!(sets(&machine), ["set 0.1", "set 1.1", "set 3.1", "set 7.1"]);
+}
+
+#[test]
+fn u8_what_is_not_old_enough_stays_whatever_the_count() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = chain(&machine, 4);
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(rounds(&mut locked, &Keep { within: day, ..Keep::newest(0) }).0, Vec::<Vec<SnapshotId>>::new());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(rounds(&mut locked, &Keep { within: Duration::from_secs(1), ..Keep::newest(1) }).0, [[n(2), n(3)]]);
 }

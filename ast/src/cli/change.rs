@@ -80,12 +80,16 @@ pub(super) fn tell(global: &Global, mut document: Value, text: &str, etc: Option
 
 /// Exit code 5 when something is done but wants a look.
 pub(super) fn attention(locked: &Locked, done: &Done) -> Result<(), CommandError> {
-    if let Some(first) = done.unfinished.first() {
-        return Err(CommandError::new(Kind::Attention, format!("done, but not all that follows from it: {}", chain(first)))
-            .hint("the next command of ast finishes it; `ast doctor` says more"));
-    }
+    unfinished(&done.unfinished)?;
     look_at(done.etc.as_ref())?;
     attention_to(locked)
+}
+
+/// Exit code 5 when something that follows from what is done could not be done.
+pub(super) fn unfinished(unfinished: &[StoreError]) -> Result<(), CommandError> {
+    let Some(first) = unfinished.first() else { return Ok(()) };
+    Err(CommandError::new(Kind::Attention, format!("done, but not all that follows from it: {}", chain(first)))
+        .hint("the next command of ast finishes it; `ast doctor` says more"))
 }
 
 /// Exit code 5 when the repair at the start found damage.

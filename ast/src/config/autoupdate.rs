@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::space::Space;
 use crate::sys::file;
 
 /// When the machine may restart into an update.
@@ -41,6 +42,24 @@ pub struct LocalTime {
     pub minute: u16,
 }
 
+/// Which old updates stay, besides what runs, the default, its fallback and whatever a person made, changed or pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many.
+    pub updates: u32,
+    /// Those that are not older than that; zero keeps none for its age.
+    pub within: Duration,
+    /// While less of the disk is free, neither of the two above keeps anything; `None` when they always hold.
+    pub min_free: Option<Space>,
+}
+
+impl Keep {
+    /// The newest so many, whatever their age and the disk.
+    pub const fn newest(updates: u32) -> Self {
+        Self { updates, within: Duration::ZERO, min_free: None }
+    }
+}
+
 /// What holds for updates on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -54,8 +73,8 @@ pub struct Settings {
     pub ignore_users: Vec<String>,
     /// How long sessions and inhibitors may hold a restart up.
     pub patience: Duration,
-    /// How many of the newest updates stay, besides what runs, the default and its fallback.
-    pub keep_updates: u32,
+    /// Which old updates stay.
+    pub keep: Keep,
     /// What one health check may take.
     pub check: Duration,
     /// What all of them may take together.
@@ -66,8 +85,10 @@ pub struct Settings {
     pub ignore_units: Vec<String>,
 }
 
+/// Seconds of a day.
+const DAY: u64 = 24 * 3600;
 /// A day: long enough for every shift to end, short enough that an update is not forgotten.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const PATIENCE: Duration = Duration::from_secs(DAY);
 /// Weeks of updates to go back to, where each costs what it changed and little more.
 const KEEP_UPDATES: u32 = 3;
 /// A check that needs longer than a minute on a kiosk is hung.
@@ -85,7 +106,7 @@ impl Default for Settings {
             windows: vec![Window { days: [true; 7], from: 2 * 60, to: 5 * 60 }],
             ignore_users: Vec::new(),
             patience: PATIENCE,
-            keep_updates: KEEP_UPDATES,
+            keep: Keep::newest(KEEP_UPDATES),
             check: CHECK,
             deadline: DEADLINE,
             settle: SETTLE,
@@ -104,6 +125,8 @@ struct Fragment {
     ignore_users: Option<Vec<String>>,
     patience_hours: Option<u32>,
     keep_updates: Option<u32>,
+    keep_days: Option<u32>,
+    min_free: Option<String>,
     health: HealthFragment,
     #[serde(flatten)]
     unknown: toml::Table,
@@ -159,7 +182,15 @@ impl Settings {
         set(&mut self.reboot, fragment.reboot);
         set(&mut self.ignore_users, fragment.ignore_users);
         set(&mut self.patience, fragment.patience_hours.map(|h| Duration::from_secs(u64::from(h) * 3600)));
-        set(&mut self.keep_updates, fragment.keep_updates);
+        set(&mut self.keep.updates, fragment.keep_updates);
+        set(&mut self.keep.within, fragment.keep_days.map(|days| Duration::from_secs(u64::from(days) * DAY)));
+        if let Some(text) = fragment.min_free {
+            match text.parse::<Space>() {
+                // A later file switches it off with "0".
+                Ok(space) => self.keep.min_free = Some(space).filter(|space| *space != Space::Bytes(0)),
+                Err(error) => warnings.push(format!("min_free: {error}")),
+            }
+        }
         set(&mut self.check, fragment.health.check_seconds.map(seconds));
         set(&mut self.deadline, fragment.health.deadline_seconds.map(seconds));
         set(&mut self.settle, fragment.health.settle_seconds.map(|n| Duration::from_secs(u64::from(n))));
@@ -279,6 +310,21 @@ mod tests {
             assert_eq!(settings.take(broken).len(), 1, "{broken}");
             assert_eq!(settings, before, "{broken}");
         }
+    }
+
+    #[test]
+    fn u8_what_is_kept_has_a_count_an_age_and_a_share_of_the_disk() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.keep, Keep::newest(3));
+        assert_eq!(settings.take("keep_updates = 1\nkeep_days = 30\nmin_free = \"10%\""), Vec::<String>::new());
+        let wanted = Keep { updates: 1, within: Duration::from_secs(30 * DAY), min_free: Some(Space::Percent(10)) };
+        assert_eq!(settings.keep, wanted);
+        let warnings = settings.take("min_free = \"plenty\"");
+        assert!(warnings.len() == 1 && warnings[0].contains("min_free: \"plenty\" is no amount"), "{warnings:?}");
+        assert_eq!(settings.take("keep_days = -1").len(), 1);
+        assert_eq!(settings.keep, wanted, "what cannot be understood changes nothing");
+        assert_eq!(settings.take("keep_days = 0\nmin_free = \"0\""), Vec::<String>::new());
+        assert_eq!(settings.keep, Keep::newest(1));
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 pub mod autoupdate;
 pub mod snapshot;
+pub mod space;

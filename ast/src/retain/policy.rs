@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
+use crate::config::autoupdate::Keep;
 use crate::id::SnapshotId;
 use crate::tree::{Kind, Marks, Node, Tree};
 
@@ -25,8 +27,12 @@ pub struct Situation<'t> {
     pub failed: BTreeSet<SnapshotId>,
     /// Snapshots that an update made and then had no use for.
     pub unused: BTreeSet<SnapshotId>,
-    /// How many of the newest updates stay, besides whatever stays for another reason.
-    pub keep: u32,
+    /// Which updates stay, besides whatever stays for another reason.
+    pub keep: Keep,
+    /// Seconds since 1970, of a clock that may be wrong.
+    pub now: u64,
+    /// Whether less of the disk is free than [`Keep::min_free`] wants, with nothing on its way out.
+    pub short: bool,
 }
 
 /// Why a snapshot stays.
@@ -54,6 +60,8 @@ pub enum Stays {
     NewestFailed,
     /// One of the newest updates.
     Recent,
+    /// It is not old enough.
+    Young,
     /// It should go, but something is on trial.
     Trial,
     /// It should go, but it is mounted.
@@ -65,6 +73,8 @@ pub enum Stays {
 pub enum Goes {
     /// There are enough newer updates.
     Old,
+    /// The disk is too full to keep it, and it is the oldest that may go.
+    Space,
     /// Its trial failed, and so did that of a newer one.
     Failed,
     /// It never was on trial, and never will be.
@@ -89,7 +99,16 @@ pub struct Judged {
     pub fate: Fate,
 }
 
+impl Stays {
+    /// Whether the snapshot stays only as long as the disk has room for it.
+    const fn gives_way(self) -> bool {
+        matches!(self, Self::Recent | Self::Young | Self::NewestFailed)
+    }
+}
+
 /// Each snapshot of the tree with its fate, in the order of their numbers.
+///
+/// For the sake of space one goes at a time, and only when nothing else does: how much that gives back is not known before.
 pub fn judge(situation: &Situation<'_>) -> Vec<Judged> {
     let mut nodes: Vec<&Node> = situation.tree.nodes().collect();
     nodes.sort_by_key(|node| std::cmp::Reverse(node.id));
@@ -101,13 +120,24 @@ pub fn judge(situation: &Situation<'_>) -> Vec<Judged> {
             let fate = match needed(situation, node) {
                 Some(why) => Fate::Stays(why),
                 None if newest_failed == Some(node.id) => Fate::Stays(Stays::NewestFailed),
-                None => unless_held(situation, node.id, spare(situation, node.id, &mut recent)),
+                None => unless_held(situation, node.id, spare(situation, node, &mut recent)),
             };
             Judged { id: node.id, fate }
         })
         .collect();
     judged.reverse();
+    let is_over = !judged.iter().any(|j| matches!(j.fate, Fate::Goes(_)));
+    if situation.short && is_over {
+        let oldest = in_the_way(situation, &judged).next();
+        judged.iter_mut().filter(|j| Some(j.id) == oldest).for_each(|j| j.fate = Fate::Goes(Goes::Space));
+    }
     judged
+}
+
+/// The snapshots that would go for the sake of space, and nothing else, in that order: numbers grow, so the oldest comes first.
+pub(super) fn in_the_way(situation: &Situation<'_>, judged: &[Judged]) -> impl Iterator<Item = SnapshotId> {
+    let held = |id: &SnapshotId| situation.trial || situation.mounted.contains(id);
+    judged.iter().filter(|j| matches!(j.fate, Fate::Stays(why) if why.gives_way())).map(|j| j.id).filter(move |id| !held(id))
 }
 
 /// Why nobody may take the snapshot away, whatever its age.
@@ -128,17 +158,21 @@ fn needed(situation: &Situation<'_>, node: &Node) -> Option<Stays> {
     .find_map(|(is, why)| is.then_some(why))
 }
 
-/// The fate of an update that nothing needs; `recent` counts those that stay for their age.
-fn spare(situation: &Situation<'_>, id: SnapshotId, recent: &mut u32) -> Fate {
-    if situation.failed.contains(&id) {
+/// The fate of an update that nothing needs; `recent` counts those that stay for being the newest.
+fn spare(situation: &Situation<'_>, node: &Node, recent: &mut u32) -> Fate {
+    if situation.failed.contains(&node.id) {
         return Fate::Goes(Goes::Failed);
     }
-    if situation.unused.contains(&id) {
+    if situation.unused.contains(&node.id) {
         return Fate::Goes(Goes::Unused);
     }
-    if *recent < situation.keep {
+    if *recent < situation.keep.updates {
         *recent += 1;
         return Fate::Stays(Stays::Recent);
+    }
+    // Made in the future, a clock was wrong then or is now: of such a one the age is not known, and keeps nothing (U5).
+    if situation.now.checked_sub(node.created).is_some_and(|age| Duration::from_secs(age) < situation.keep.within) {
+        return Fate::Stays(Stays::Young);
     }
     Fate::Goes(Goes::Old)
 }
@@ -166,9 +200,11 @@ impl fmt::Display for Fate {
             Self::Stays(Stays::UnderWay) => "stays: an update is about to deploy it",
             Self::Stays(Stays::NewestFailed) => "stays: the newest update that failed",
             Self::Stays(Stays::Recent) => "stays: one of the newest updates",
+            Self::Stays(Stays::Young) => "stays: it is not old enough",
             Self::Stays(Stays::Trial) => "stays for now: something is on trial",
             Self::Stays(Stays::Mounted) => "stays for now: it is mounted",
             Self::Goes(Goes::Old) => "goes: there are enough newer updates",
+            Self::Goes(Goes::Space) => "goes: the disk is too full, and it is the oldest that may go",
             Self::Goes(Goes::Failed) => "goes: it failed, and so did a newer one",
             Self::Goes(Goes::Unused) => "goes: it was never deployed",
         })

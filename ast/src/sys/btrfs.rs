@@ -70,6 +70,31 @@ struct Search {
     buf: [u8; 3992],
 }
 
+impl Search {
+    /// Items of this kind that `object` has in the root tree, from `offset` on.
+    const fn in_root_tree(object: u64, kind: u32, offset: u64, most: u32) -> Self {
+        Self {
+            tree_id: 1,
+            min_objectid: object,
+            max_objectid: object,
+            min_offset: offset,
+            max_offset: u64::MAX,
+            min_transid: 0,
+            max_transid: u64::MAX,
+            min_type: kind,
+            max_type: kind,
+            nr_items: most,
+            unused: [0; 9],
+            buf: [0; 3992],
+        }
+    }
+
+    /// `buf` holds what was found, `nr_items` of it.
+    fn ask(&mut self, file: &File) -> std::io::Result<()> {
+        call(file, request(READ | WRITE, MAGIC, 17, 4096), self)
+    }
+}
+
 /// `struct fiemap` with room for some extents.
 #[repr(C)]
 struct Fiemap {
@@ -228,21 +253,8 @@ pub fn default_subvolume(path: &Path) -> Result<u64> {
     const ROOT_DIR: u64 = 6;
     const DIR_ITEM: u32 = 84;
     const TOP_LEVEL: u64 = 5;
-    let mut search = Search {
-        tree_id: 1,
-        min_objectid: ROOT_DIR,
-        max_objectid: ROOT_DIR,
-        min_offset: 0,
-        max_offset: u64::MAX,
-        min_transid: 0,
-        max_transid: u64::MAX,
-        min_type: DIR_ITEM,
-        max_type: DIR_ITEM,
-        nr_items: 1,
-        unused: [0; 9],
-        buf: [0; 3992],
-    };
-    call(&File::open(path).at(ACTION, path)?, request(READ | WRITE, MAGIC, 17, 4096), &mut search).at(ACTION, path)?;
+    let mut search = Search::in_root_tree(ROOT_DIR, DIR_ITEM, 0, 1);
+    search.ask(&File::open(path).at(ACTION, path)?).at(ACTION, path)?;
     let id = search.buf.get(32..40).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     Ok(id.filter(|_| search.nr_items > 0).unwrap_or(TOP_LEVEL))
 }
@@ -267,21 +279,8 @@ pub fn nested_subvolumes(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut from = 0;
     loop {
-        let mut search = Search {
-            tree_id: 1,
-            min_objectid: id,
-            max_objectid: id,
-            min_offset: from,
-            max_offset: u64::MAX,
-            min_transid: 0,
-            max_transid: u64::MAX,
-            min_type: ROOT_REF,
-            max_type: ROOT_REF,
-            nr_items: 4096,
-            unused: [0; 9],
-            buf: [0; 3992],
-        };
-        call(&file, request(READ | WRITE, MAGIC, 17, 4096), &mut search).at(ACTION, path)?;
+        let mut search = Search::in_root_tree(id, ROOT_REF, from, 4096);
+        search.ask(&file).at(ACTION, path)?;
         if search.nr_items == 0 {
             return Ok(found);
         }
@@ -296,6 +295,18 @@ pub fn nested_subvolumes(path: &Path) -> Result<Vec<PathBuf>> {
             rest = after;
         }
     }
+}
+
+/// Whether space of deleted subvolumes is still to come back on the filesystem that holds `path`: the kernel does that in the background.
+/// Needs root. Source: the orphan item that a subvolume has in the root tree from its deletion until the last of it is gone.
+pub fn is_cleaning(path: &Path) -> Result<bool> {
+    const ACTION: &str = "ask for deleted subvolumes of";
+    /// `BTRFS_ORPHAN_OBJECTID`, `BTRFS_ORPHAN_ITEM_KEY`.
+    const ORPHANS: u64 = u64::MAX - 4;
+    const ORPHAN_ITEM: u32 = 48;
+    let mut search = Search::in_root_tree(ORPHANS, ORPHAN_ITEM, 0, 1);
+    search.ask(&File::open(path).at(ACTION, path)?).at(ACTION, path)?;
+    Ok(search.nr_items > 0)
 }
 
 /// One found item: its offset (the child's id), the directory and the name of the child, and what comes after it.

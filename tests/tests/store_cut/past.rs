@@ -194,7 +194,7 @@ pub fn record(image: &Path) -> (WriteLog, Past) {
     let (plan, _) = deploy::plan_deploy(&locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan");
     step(&mut locked, plan);
     // One commit that re-parents and deletes.
-    let found = ast::retain::look(&locked, &ast::updates::Updates::default(), 1).expect("looked");
+    let found = ast::retain::look(&locked, &ast::updates::Updates::default(), &ast::config::autoupdate::Keep::newest(1)).expect("looked");
     assert_eq!(found.going(), [n(3)]);
     let plan = found.plan(&locked).expect("a plan").expect("something goes");
     step(&mut locked, plan);

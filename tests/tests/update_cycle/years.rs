@@ -212,6 +212,22 @@ fn u8_years_of_updates_leave_what_the_policy_keeps() {
     bed.cycle();
     assert_eq!(numbers(&bed), [0, 10, 11, newer.get()]);
     assert_no_garbage(&bed);
+
+    // What is young stays, whatever the count; while too little is free the oldest goes first, and what could boot never.
+    settings(&bed, "keep_updates = 0\nkeep_days = 365");
+    let young = [sealed(&bed, newer), sealed(&bed, newer)];
+    bed.cycle();
+    assert_eq!(numbers(&bed), [0, 10, 11, newer.get(), young[0].get(), young[1].get()]);
+    used(&bed);
+    let free = btrfs::space(bed.layout().snapshots()).expect("space").1;
+    settings(&bed, &format!("keep_days = 365\nmin_free = \"{}\"", free + BROUGHT as u64 / 2));
+    let text = bed.cycle();
+    assert_eq!(numbers(&bed), [0, 10, 11, young[0].get(), young[1].get()], "{text}");
+    settings(&bed, "keep_days = 365\nmin_free = \"100%\"");
+    bed.cycle();
+    assert_eq!(numbers(&bed), [0, 10, 11]);
+    assert_no_garbage(&bed);
+    assert!(summary(&bed).contains("MiB are free, and nothing more may go"), "{}", summary(&bed));
 }
 
 #[test]
