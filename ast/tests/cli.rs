@@ -181,6 +181,111 @@ fn a_second_writer_is_told_with_its_own_exit_code() {
     ok(&machine, &["tree"]);
 }
 
+/// What `doctor` finds on the machine.
+fn findings(machine: &Machine1) -> Vec<String> {
+    let said = ast(machine, &["--json", "doctor"]);
+    let checks: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    let found = checks["checks"].as_array().expect("checks").iter().flat_map(|check| check["found"].as_array().expect("a list").clone());
+    found.map(|text| text.to_string()).collect()
+}
+
+#[test]
+fn s7_a_hundred_at_once_take_turns_or_are_told_and_nobody_sees_half() {
+    const WRITERS: u32 = 50;
+    const READERS: usize = 50;
+    // Deleted by some of the writers; 1 is described and copied by others.
+    const VICTIMS: std::ops::RangeInclusive<u64> = 2..=11;
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    for _ in 1..=*VICTIMS.end() {
+        let (plan, _) = locked.plan_new("before").expect("a plan");
+        drop(locked.run(plan).expect("committed"));
+    }
+    drop(locked);
+    let (found, lines) = (findings(&machine), ok(&machine, &["history", "-l", "1000"]).lines().count());
+    let start = |words: &[&str]| {
+        let mut command = command(&machine, words);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("ast")
+    };
+    let words = |writer: u32| {
+        let text = format!("by {writer}");
+        match writer % 5 {
+            0 => vec!["desc".to_owned(), "1".into(), text],
+            1 => vec!["clone".to_owned(), "1".into(), "-d".into(), text],
+            2 => vec!["--yes".to_owned(), "del".into(), (2 + writer / 5).to_string()],
+            3 => vec!["new".to_owned(), text],
+            _ => vec!["branch".to_owned(), "1".into(), "-d".into(), text],
+        }
+    };
+    let reads: [&[&str]; 4] = [&["--json", "tree"], &["--json", "status"], &["--json", "info", "1"], &["--json", "history"]];
+    let mut writers = Vec::new();
+    let mut readers = Vec::new();
+    for (writer, read) in (0..WRITERS).zip((0..READERS).map(|reader| reads[reader % 4])) {
+        let words = words(writer);
+        writers.push((writer, start(&words.iter().map(String::as_str).collect::<Vec<_>>())));
+        readers.push((read, start(read)));
+    }
+
+    // Each reader saw one state, and each writer did what it was told to or nothing.
+    let (mut trees, mut made, mut deleted, mut described, mut done) = (Vec::new(), Vec::new(), Vec::new(), vec!["before".to_owned()], 0);
+    for (read, reader) in readers {
+        let out = reader.wait_with_output().expect("ended");
+        assert!(out.status.success(), "{read:?}: {}", String::from_utf8_lossy(&out.stderr));
+        let document: serde_json::Value = serde_json::from_slice(&out.stdout).expect("one document");
+        match read[1] {
+            "tree" => trees.push(document["snapshots"].as_array().expect("a list").clone()),
+            "status" => assert_eq!((&document["problems"], &document["default"]["deployment"]), (&serde_json::json!([]), &1.into())),
+            _ => {}
+        }
+    }
+    for (writer, child) in writers {
+        let out = child.wait_with_output().expect("ended");
+        let (code, err) = (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned());
+        if code == Some(4) {
+            assert!(err.contains("another ast"), "{writer}: {err}");
+            continue;
+        }
+        assert_eq!(code, Some(0), "{:?}: {err}", words(writer));
+        done += 1;
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        match writer % 5 {
+            0 => described.push(format!("by {writer}")),
+            2 => deleted.push(u64::from(2 + writer / 5)),
+            _ => made.push((said.trim_start_matches("snapshot ").trim().parse::<u64>().expect("a number"), format!("by {writer}"))),
+        }
+    }
+    made.sort();
+    eprintln!("{done} of {WRITERS} writers had their turn, {} trees were seen", trees.len());
+    assert!(done > 0 && trees.len() == READERS.div_ceil(4));
+    let last: serde_json::Value = serde_json::from_str(&ok(&machine, &["--json", "tree"])).expect("JSON");
+    trees.push(last["snapshots"].as_array().expect("a list").clone());
+    for tree in &trees {
+        let ids: Vec<u64> = tree.iter().map(|node| node["id"].as_u64().expect("a number")).collect();
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len(), "one twice: {ids:?}");
+        assert!(tree.iter().all(|node| node["parent"].is_null() || ids.contains(&node["parent"].as_u64().expect("a number"))), "{tree:?}");
+        // Numbers are given in the order of the commits, and no new one is deleted: whoever sees one sees all before it.
+        let mut new: Vec<(u64, String)> = tree
+            .iter()
+            .filter(|node| node["id"].as_u64() > Some(*VICTIMS.end()))
+            .map(|node| (node["id"].as_u64().expect("a number"), node["description"].as_str().expect("text").to_owned()))
+            .collect();
+        new.sort();
+        assert_eq!(new, made[..new.len()], "what no order of commits has");
+        let one = tree.iter().find(|node| node["id"] == 1).expect("1 stays");
+        assert!(described.contains(&one["description"].as_str().expect("text").to_owned()), "{one}");
+        assert!(VICTIMS.filter(|victim| !ids.contains(victim)).all(|gone| deleted.contains(&gone)), "{ids:?}, {deleted:?}");
+    }
+    let ids: Vec<u64> = trees[trees.len() - 1].iter().map(|node| node["id"].as_u64().expect("a number")).collect();
+    assert_eq!(ids.len(), 2 + VICTIMS.count() - deleted.len() + made.len(), "all that was told is there, and nothing else");
+    assert_eq!(ok(&machine, &["history", "-l", "1000"]).lines().count(), lines + done, "each commit has its line");
+    assert!(machine.lock().repaired().mended.is_empty());
+    assert_eq!(machine.on_disk().len(), ids.len() + 1, "each snapshot has its set, beside the deployment: {:?}", machine.on_disk());
+    assert_eq!(findings(&machine), found);
+}
+
 #[test]
 fn doctor_finds_what_is_wrong_and_mends_it() {
     if skipped() {
