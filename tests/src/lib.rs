@@ -5,6 +5,7 @@
 )]
 
 pub mod bench;
+pub mod campaign;
 pub mod cut;
 pub mod decide;
 pub mod demo;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use ast_tests::campaign;
 use ast_tests::image::{self, Column};
 use ast_tests::lab::cache::{cache_dir, project_dir};
 use ast_tests::lab::pool::Pool;
@@ -80,6 +81,18 @@ enum Command {
     Bench {
         /// Only what has this in its name
         filter: Option<String>,
+    },
+    /// Cuts the power at enumerated and random moments, and appends what became of it to docs/campaign.csv; goes on where it stopped
+    Campaign {
+        /// States made from recorded writes, until the file has so many (default: 1000)
+        #[arg(long, value_name = "STATES")]
+        native: Option<usize>,
+        /// Only the recording of this seed
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Shows again the one state that was kept in this directory
+        #[arg(long, value_name = "DIRECTORY")]
+        again: Option<PathBuf>,
     },
     /// A kiosk that updates itself, breaks, comes back, and tells why
     Demo {
@@ -164,6 +177,13 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             scenario.start()?.attach()?;
         }
         Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
+        Command::Campaign { native, seed, again } => {
+            let well = match again {
+                Some(dir) => campaign::native::again(&dir)?,
+                None => campaign::native::run(&campaign::report(), native.unwrap_or(campaign::STATES), seed)?,
+            };
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Demo { attach, column } => ast_tests::demo::run(column, attach)?,
         Command::Serve { dir, port } => {
             let server = http::Server::start_on(&dir, port)?;

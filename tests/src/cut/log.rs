@@ -89,6 +89,12 @@ impl WriteLog {
         self
     }
 
+    /// Log and disk lie in `dir` as `log` and `base.img` too, for [`WriteLog::read`].
+    pub fn keep(&self, dir: &Path) -> Result<(), CutError> {
+        sparse_copy(&self.path, &dir.join("log"))?;
+        sparse_copy(&self.base, &dir.join("base.img"))
+    }
+
     /// How many entries confirm what came before them.
     pub fn flushes(&self) -> usize {
         self.entries.iter().filter(|entry| entry.flush).count()

@@ -8,18 +8,18 @@ use ast::grub::menu;
 use ast::id::DeployId;
 use ast::layout::{self, Part};
 use ast::sys::file;
-use ast_tests::cut::{GrubError, State};
 
-use crate::machine::set;
-use crate::named;
-use crate::past::{MENUS, Past};
+use super::check::named;
+use super::machine::set;
+use super::past::{MENUS, Past};
+use crate::cut::{GrubError, State};
 
 /// Files by their path from the top level; `None`: GRUB finds none.
 type Read = BTreeMap<String, Option<Vec<u8>>>;
 
 /// Looks at states. What was found to be right is kept as files, against which GRUB compares the next state at once: reading them one by one starts
 /// its reader as many times, and only tells what is wrong.
-pub struct Eyes<'a> {
+pub(super) struct Eyes<'a> {
     past: &'a Past,
     right: BTreeMap<(usize, BTreeSet<DeployId>), Vec<Right>>,
 }
@@ -31,13 +31,13 @@ struct Right {
 }
 
 impl<'a> Eyes<'a> {
-    pub fn new(past: &'a Past) -> Self {
+    pub(super) fn new(past: &'a Past) -> Self {
         Self { past, right: BTreeMap::new() }
     }
 
     /// Everything is there, as it was made, that GRUB needs to start whatever it could be told to start. After verb `confirmed`, which had returned,
     /// GRUB sees what it wrote, or what the next one did.
-    pub fn check(&mut self, state: &State<'_>, confirmed: usize) -> Result<(), String> {
+    pub(super) fn check(&mut self, state: &State<'_>, confirmed: usize) -> Result<(), String> {
         let mut deployments = BTreeSet::new();
         for (name, sector) in [("A", layout::RAW_BLOCK_A_SECTOR), ("B", layout::RAW_BLOCK_B_SECTOR)] {
             let bytes = file::read_at(state.image(), sector * 512, 512).expect("readable");
