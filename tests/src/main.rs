@@ -87,7 +87,10 @@ enum Command {
         /// States made from recorded writes, until the file has so many (default: 1000)
         #[arg(long, value_name = "STATES")]
         native: Option<usize>,
-        /// Only the recording of this seed
+        /// Virtual machines instead, until the file has so many
+        #[arg(long, value_name = "MACHINES", conflicts_with = "native")]
+        vm: Option<usize>,
+        /// Only the recording, or the machine, of this seed
         #[arg(long)]
         seed: Option<u64>,
         /// Shows again the one state that was kept in this directory
@@ -177,10 +180,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             scenario.start()?.attach()?;
         }
         Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
-        Command::Campaign { native, seed, again } => {
-            let well = match again {
-                Some(dir) => campaign::native::again(&dir)?,
-                None => campaign::native::run(&campaign::report(), native.unwrap_or(campaign::STATES), seed)?,
+        Command::Campaign { native, vm, seed, again } => {
+            let report = campaign::report();
+            let well = match (again, vm) {
+                (Some(dir), _) => campaign::native::again(&dir)?,
+                (None, Some(machines)) => campaign::vm::run(&report, machines, seed)?,
+                (None, None) => campaign::native::run(&report, native.unwrap_or(campaign::STATES), seed)?,
             };
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

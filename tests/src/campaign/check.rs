@@ -13,7 +13,7 @@ use ast::volumes;
 use super::eyes::Eyes;
 use super::machine::locked;
 use super::past::{Files, Past, REPAIRED, Root, Was, files_below, said, waiting};
-use crate::cut::State;
+use crate::cut::{Preview, State};
 
 /// Where btrfs has its superblocks on a disk of this size, and how long they are: bytes.
 const SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
@@ -59,18 +59,20 @@ impl<'a> Judge<'a> {
         Self { for_grub: Some(HashSet::new()), ..Self::new(past, repaired) }
     }
 
-    pub(super) fn confirmed(&self, state: &State<'_>) -> usize {
+    /// How many verbs had returned when this was the last mark.
+    pub(super) fn confirmed(&self, mark: Option<&str>) -> usize {
         match self.repaired {
-            Some(seen) if state.passed(REPAIRED) => seen.place,
+            Some(seen) if mark == Some(REPAIRED) => seen.place,
             Some(seen) => seen.confirmed,
-            None => state.marks().last().map_or(0, |mark| mark.parse().expect("a number")),
+            None => mark.map_or(0, |mark| mark.parse().expect("a number")),
         }
     }
 
     /// In haste: what a state was found to be that had the same superblocks, the same boot block, and as many verbs that had returned.
-    pub(super) fn before(&self, state: &State<'_>) -> Option<Seen> {
+    pub(super) fn before(&self, state: &Preview<'_>) -> Option<Seen> {
         self.for_grub.as_ref()?;
-        self.known.get(&(self.confirmed(state), reachable(state))).copied()
+        let reachable = reachable(|offset, len| state.read(offset, len).expect("readable"));
+        self.known.get(&(self.confirmed(state.last_mark()), reachable)).copied()
     }
 
     fn for_grub(&mut self, state: &State<'_>, confirmed: usize, reachable: &[u8]) -> Result<(), String> {
@@ -88,8 +90,9 @@ impl<'a> Judge<'a> {
 
     /// Everything holds, for GRUB, for the kernel, and after a repair.
     pub(super) fn check(&mut self, state: &mut State<'_>) -> Result<Seen, String> {
-        let confirmed = self.confirmed(state);
-        let key = (confirmed, reachable(state));
+        let confirmed = self.confirmed(state.marks().last().copied());
+        let image = std::fs::File::open(state.image()).map_err(|e| e.to_string())?;
+        let key = (confirmed, reachable(|offset, len| read_at(&image, offset, len)));
         self.for_grub(state, confirmed, &key.1)?;
         let top = state.mount("subvolid=5").map_err(|e| e.to_string())?;
         let root = Root::of(&top);
@@ -140,16 +143,15 @@ impl<'a> Judge<'a> {
 }
 
 /// All that leads anywhere: both superblocks and both copies of the boot block.
-fn reachable(state: &State<'_>) -> Vec<u8> {
-    let image = std::fs::File::open(state.image()).expect("the image");
+fn reachable(read: impl Fn(u64, usize) -> Vec<u8>) -> Vec<u8> {
     let blocks = [layout::RAW_BLOCK_A_SECTOR, layout::RAW_BLOCK_B_SECTOR].map(|sector| (sector * 512, 512));
-    let mut all = Vec::new();
-    for (offset, len) in SUPERBLOCKS.map(|offset| (offset, SUPERBLOCK)).into_iter().chain(blocks) {
-        let mut bytes = vec![0; len];
-        image.read_exact_at(&mut bytes, offset).expect("readable");
-        all.extend(bytes);
-    }
-    all
+    SUPERBLOCKS.map(|offset| (offset, SUPERBLOCK)).into_iter().chain(blocks).flat_map(|(offset, len)| read(offset, len)).collect()
+}
+
+fn read_at(image: &std::fs::File, offset: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    image.read_exact_at(&mut bytes, offset).expect("readable");
+    bytes
 }
 
 /// Everything that the kernel is told to run or keep is what was made, whole: the deployments of the block, the sets of the tree, what is

@@ -1,5 +1,5 @@
 //! `./dev campaign`: the power is cut again and again, while the machine changes what exists and what boots, and everything must hold
-//! afterwards. Natively in states made from recorded writes ([`native`]), and in virtual machines. See `docs/campaign.md`.
+//! afterwards. Natively in states made from recorded writes ([`native`]), and in virtual machines ([`vm`]). See `docs/campaign.md`.
 //!
 //! `./dev test` decides by one recording ([`decide`]); the campaign is the same at more moments, without end.
 #![allow(clippy::expect_used, clippy::panic, reason = "the workload is a test: what does not work in it is a finding, and ends it")]
@@ -13,6 +13,7 @@ pub mod native;
 mod past;
 pub mod rows;
 mod verbs;
+pub mod vm;
 
 pub use native::{Decided, decide};
 pub use verbs::WITHIN;
@@ -45,6 +46,9 @@ pub enum CampaignError {
         /// The line.
         line: String,
     },
+    /// The lab, before the power was cut.
+    #[error(transparent)]
+    Scenario(#[from] crate::scenario::ScenarioError),
     /// A verb did not work while it was recorded.
     #[error("seed {seed}: {what}")]
     Verb {

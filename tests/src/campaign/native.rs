@@ -12,7 +12,7 @@ use super::check::{Judge, Seen};
 use super::past::{self, Past, apart, base, record, record_repair};
 use super::rows::{Row, Rows};
 use super::{CampaignError, keep_dir};
-use crate::cut::{Report, Seed, State, Strategy, WriteLog, replay_some};
+use crate::cut::{Preview, Report, Seed, State, Strategy, WriteLog, replay_some};
 use crate::vm::tool::tool;
 
 /// Random cuts before each flush, beside the flush itself.
@@ -31,12 +31,10 @@ const RECORDING: &str = "recording";
 /// What a deciding replay saw.
 #[derive(Debug)]
 pub struct Decided {
-    /// All states; the outcomes are the places in the past.
+    /// The states that were looked at: no two lead to the same superblocks and the same boot block. The outcomes are the places in the past.
     pub report: Report,
     /// How many places there are.
     pub places: usize,
-    /// States that were looked at; the others lead to the same superblocks and the same boot block as one of these.
-    pub looked: usize,
     /// Kinds of steps that no verb took.
     pub steps_not_taken: BTreeSet<String>,
 }
@@ -46,48 +44,38 @@ pub fn decide(seed: u64) -> Result<Decided, CampaignError> {
     let dir = tempfile::tempdir().map_err(|source| CampaignError::Io { path: std::env::temp_dir(), source })?;
     let (log, past) = record(&base(dir.path()))?;
     eprintln!("{} flushes, {} bytes written", log.flushes(), log.bytes());
-    let mut judge = Judge::in_haste(&past, None);
-    let (mut looked, mut wrong, mut samples) = (0, false, Vec::new());
+    let judge = RefCell::new(Judge::in_haste(&past, None));
+    let (wrong, mut samples) = (Cell::new(false), Vec::new());
     // Spread over the recording: a new operation each.
     let step = past.was.len() / (DECIDING_REPAIRS + 1);
     let strategy = Strategy::Subsets { seed, per_flush: PER_FLUSH };
-    let mut report = replay_some(
-        &log,
-        strategy,
-        |_| true,
-        |state| {
-            // The first wrong one is enough: a look costs time.
-            if wrong {
-                return Ok("not looked at".into());
-            }
-            if let Some(seen) = judge.before(state) {
-                return Ok(after(seen));
-            }
-            looked += 1;
-            let wanted = samples.len() < DECIDING_REPAIRS && judge.confirmed(state) >= (samples.len() + 1) * step && state.tag().contains("cut");
-            let image = wanted.then(|| sample(state, dir.path())).transpose().map_err(|e| e.to_string())?;
-            let seen = judge.check(state).inspect_err(|what| {
-                eprintln!("{} after {:?}: {what}", state.tag(), state.marks());
-                wrong = true;
-            })?;
-            samples.extend(image.map(|image| (image, seen)));
-            Ok(after(seen))
-        },
-    )?;
+    // The first wrong one is enough: a look costs time.
+    let wanted = |state: &Preview<'_>| !wrong.get() && judge.borrow().before(state).is_none();
+    let mut report = replay_some(&log, strategy, wanted, |state| {
+        let mut judge = judge.borrow_mut();
+        let confirmed = judge.confirmed(state.marks().last().copied());
+        let wanted = samples.len() < DECIDING_REPAIRS && confirmed >= (samples.len() + 1) * step && state.tag().contains("cut");
+        let image = wanted.then(|| sample(state, dir.path())).transpose().map_err(|e| e.to_string())?;
+        let seen = judge.check(state).inspect_err(|what| {
+            eprintln!("{} after {:?}: {what}", state.tag(), state.marks());
+            wrong.set(true);
+        })?;
+        samples.extend(image.map(|image| (image, seen)));
+        Ok(after(seen))
+    })?;
+    eprintln!("{report}");
     for (image, seen) in samples {
         let log = record_repair(&image)?;
-        let mut judge = Judge::in_haste(&past, Some(seen));
-        let repairs = replay_some(&log, strategy, |_| true, |state| match judge.before(state) {
-            Some(seen) => Ok(after(seen)),
-            None => judge.check(state).map(after),
-        })?;
+        let judge = RefCell::new(Judge::in_haste(&past, Some(seen)));
+        let wanted = |state: &Preview<'_>| judge.borrow().before(state).is_none();
+        let repairs = replay_some(&log, strategy, wanted, |state| judge.borrow_mut().check(state).map(after))?;
         eprintln!("repair of a cut in {}: {repairs}", past.operation(seen.confirmed));
         report.states += repairs.states;
         report.violations.extend(repairs.violations);
     }
     let taken = &past.steps;
     let steps_not_taken = past::STEPS.into_iter().map(str::to_owned).filter(|step| !taken.contains(step)).collect();
-    Ok(Decided { report, places: past.was.len(), looked, steps_not_taken })
+    Ok(Decided { report, places: past.was.len(), steps_not_taken })
 }
 
 fn after(seen: Seen) -> String {
@@ -97,7 +85,8 @@ fn after(seen: Seen) -> String {
 /// A copy of the disk of a state, before anybody mounts it.
 fn sample(state: &State<'_>, dir: &Path) -> Result<PathBuf, CampaignError> {
     let to = dir.join(format!("{}.img", state.tag().replace(' ', "-")));
-    tool("cp", &["--sparse=always".as_ref(), "--".as_ref(), state.image().as_os_str(), to.as_os_str()]).map_err(crate::cut::CutError::from)?;
+    tool("cp", &["--sparse=always".as_ref(), "--".as_ref(), state.image().as_os_str(), to.as_os_str()])
+        .map_err(crate::cut::CutError::from)?;
     Ok(to)
 }
 
@@ -197,13 +186,13 @@ impl Shown<'_> {
         let mut judge = Judge::new(self.past, self.repaired);
         let ended: RefCell<Option<Result<String, CampaignError>>> = RefCell::new(None);
         let since = Cell::new(Instant::now());
-        let wanted = |tag: &str| {
+        let wanted = |state: &Preview<'_>| {
             since.set(Instant::now());
-            ended.borrow().is_none() && !known.contains(&format!("{}{tag}", self.prefix))
+            ended.borrow().is_none() && !known.contains(&format!("{}{}", self.prefix, state.tag()))
         };
         let mut look = |state: &mut State<'_>| -> Result<(), CampaignError> {
             before(state)?;
-            let confirmed = judge.confirmed(state);
+            let confirmed = judge.confirmed(state.marks().last().copied());
             let said = judge.check(state);
             let outcome = match &said {
                 Ok(seen) if seen.place == seen.confirmed => "old".to_owned(),
@@ -246,10 +235,15 @@ impl Shown<'_> {
     fn seen(&self, tag: &str) -> Result<Option<Seen>, CampaignError> {
         let mut judge = Judge::new(self.past, self.repaired);
         let mut found = None;
-        replay_some(self.log, self.strategy(), |this| this == tag, |state| {
-            found = judge.check(state).ok();
-            Ok(String::new())
-        })?;
+        replay_some(
+            self.log,
+            self.strategy(),
+            |state| state.tag() == tag,
+            |state| {
+                found = judge.check(state).ok();
+                Ok(String::new())
+            },
+        )?;
         Ok(found)
     }
 
@@ -292,7 +286,7 @@ pub fn again(dir: &Path) -> Result<bool, CampaignError> {
     let repaired = kept.repaired.map(|(confirmed, place)| Seen { confirmed, place });
     let mut judge = Judge::new(&past, repaired);
     let strategy = Strategy::Subsets { seed: kept.seed, per_flush: PER_FLUSH };
-    let report = replay_some(&log, strategy, |tag| tag == kept.tag, |state| judge.check(state).map(after))?;
+    let report = replay_some(&log, strategy, |state| state.tag() == kept.tag, |state| judge.check(state).map(after))?;
     print!("{report}");
     Ok(report.is_clean())
 }

@@ -11,6 +11,9 @@ const HEAD: &str = "seed,column,method,operation,moment,outcome,seconds";
 /// How the outcome of what went wrong begins.
 const WRONG: &str = "WRONG";
 
+/// Characters of what was wrong that are kept: a console may have said much.
+const LONGEST: usize = 400;
+
 /// One cut and what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -33,7 +36,8 @@ pub struct Row {
 impl Row {
     /// The outcome of something wrong.
     pub fn wrong(what: &str) -> String {
-        format!("{WRONG}: {}", what.replace(',', ";").replace(['\n', '\r'], " "))
+        let line = what.replace(',', ";").replace(['\n', '\r'], " ");
+        format!("{WRONG}: {}", line.chars().take(LONGEST).collect::<String>())
     }
 
     /// Whether it tells of something wrong.

@@ -99,11 +99,8 @@ pub(super) const VERBS: [Verb; 30] = [
 ];
 
 /// Plans that another one is made with, and which.
-pub const WITHIN: [(&str, &str); 3] = [
-    ("plan_from", "plan_rollback_snapshot"),
-    ("plan_rollback_var", "plan_rollback_deploy"),
-    ("plan_take_out", "found.plan"),
-];
+pub const WITHIN: [(&str, &str); 3] =
+    [("plan_from", "plan_rollback_snapshot"), ("plan_rollback_var", "plan_rollback_deploy"), ("plan_take_out", "found.plan")];
 
 fn made<T>(planned: Result<(Plan, T), ast::store::StoreError>) -> Plan {
     planned.expect("a plan").0

@@ -118,6 +118,21 @@ impl WriteLog {
         }
     }
 
+    /// What lies in `part` (relative to it) of an entry is in `bytes`, which begin at byte `offset` of the disk.
+    pub(super) fn overlay(&self, entry: &Entry, part: Range<u64>, offset: u64, bytes: &mut [u8]) -> Result<(), CutError> {
+        let from = (entry.offset + part.start).max(offset);
+        let to = (entry.offset + part.end).min(offset + bytes.len() as u64);
+        if from >= to {
+            return Ok(());
+        }
+        let place = &mut bytes[(from - offset) as usize..(to - offset) as usize];
+        match entry.discard {
+            true => place.fill(0),
+            false => at(&self.path, self.file.read_exact_at(place, entry.data + from - entry.offset))?,
+        }
+        Ok(())
+    }
+
     /// Applies the bytes `from..to` (relative to the entry) of an entry to a disk.
     pub(super) fn apply(&self, disk: &File, entry: &Entry, from: u64, to: u64) -> Result<(), CutError> {
         let mut bytes = vec![0; (to - from) as usize];

@@ -35,7 +35,7 @@ mod strategy;
 pub use grub::{GrubError, grub_name, grub_sees, grub_view};
 pub use log::{Entry, LOG_SPACE, WriteLog};
 pub use record::{Recording, new_btrfs};
-pub use replay::{State, replay, replay_some};
+pub use replay::{Preview, State, replay, replay_some};
 pub use report::{Report, Violation};
 pub use seed::Seed;
 pub use strategy::Strategy;

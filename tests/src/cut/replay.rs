@@ -6,8 +6,10 @@ use super::{
     own::own_mounts,
     strategy::{Moment, Piece, plan},
 };
-use crate::vm::{VmError, offline::Mounted};
+use crate::vm::{VmError, error::at, offline::Mounted};
 use std::{
+    fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -72,21 +74,47 @@ impl State<'_> {
 /// Shows every state of `strategy` to `check`, which names what it sees (`Ok`) or says what is wrong (`Err`).
 ///
 /// Errors: only when the lab fails; wrong states are in the report.
-pub fn replay(
-    log: &WriteLog,
-    strategy: Strategy,
-    check: impl FnMut(&mut State<'_>) -> Result<String, String>,
-) -> Result<Report, CutError> {
+pub fn replay(log: &WriteLog, strategy: Strategy, check: impl FnMut(&mut State<'_>) -> Result<String, String>) -> Result<Report, CutError> {
     replay_some(log, strategy, |_| true, check)
 }
 
-/// Shows the states of `strategy` whose tag is `wanted`, in their order. One that is not costs next to nothing.
+/// A state before it is made.
+#[derive(Debug)]
+pub struct Preview<'a> {
+    log: &'a WriteLog,
+    work: &'a File,
+    moment: &'a Moment,
+}
+
+impl Preview<'_> {
+    /// Which state it is.
+    pub fn tag(&self) -> &str {
+        &self.moment.tag
+    }
+
+    /// The last mark that was reached before the cut.
+    pub fn last_mark(&self) -> Option<&str> {
+        self.log.marks.iter().rev().find(|(count, _)| *count <= self.moment.sent).map(|(_, label)| label.as_str())
+    }
+
+    /// Bytes of the disk as they will be.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, CutError> {
+        let mut bytes = vec![0; len];
+        at(&self.log.base, self.work.read_exact_at(&mut bytes, offset))?;
+        for (index, from, to) in &self.moment.extra as &[Piece] {
+            self.log.overlay(&self.log.entries[*index], *from..*to, offset, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Shows the states of `strategy` that are `wanted`, in their order. One that is not costs next to nothing.
 ///
 /// Errors: only when the lab fails; wrong states are in the report.
 pub fn replay_some(
     log: &WriteLog,
     strategy: Strategy,
-    wanted: impl Fn(&str) -> bool,
+    mut wanted: impl FnMut(&Preview<'_>) -> bool,
     mut check: impl FnMut(&mut State<'_>) -> Result<String, String>,
 ) -> Result<Report, CutError> {
     let started = Instant::now();
@@ -94,7 +122,7 @@ pub fn replay_some(
     let mut arena = Arena::new(log)?;
     let mut report = Report { strategy: format!("{strategy:?}"), ..Report::default() };
     let mut show = |arena: &mut Arena, moment: &Moment| {
-        if wanted(&moment.tag) { show(log, arena, moment, &mut report, &mut check) } else { Ok(()) }
+        if wanted(&Preview { log, work: arena.work(), moment }) { show(log, arena, moment, &mut report, &mut check) } else { Ok(()) }
     };
     show(&mut arena, &Moment { sent: 0, extra: Vec::new(), tag: "start".into() })?;
     for epoch in plan(log, strategy) {
