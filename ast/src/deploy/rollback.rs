@@ -21,7 +21,7 @@ pub fn plan_rollback_snapshot(store: &Store) -> Result<(Plan, SnapshotId), Store
     let layout = store.layout();
     match (booted.d, booted.set) {
         (Some(d), _) => {
-            if !volumes::is_whole_deployment(layout, d) {
+            if !volumes::whole_deployment(layout, d)? {
                 return Err(StoreError::NoDeployment(d));
             }
             // A deployment has no /var of its own: what packages put there comes from the set.
@@ -30,7 +30,7 @@ pub fn plan_rollback_snapshot(store: &Store) -> Result<(Plan, SnapshotId), Store
             store.plan_from(source, None, "rollback", |new| format!("save deployment {d} as snapshot {new}"))
         }
         (None, Some(set)) => {
-            if !volumes::is_whole_set(layout, set) {
+            if !volumes::whole_set(layout, set)? {
                 return Err(StoreError::Broken(set));
             }
             store.plan_from(|part| layout.set_part(set, part), None, "rollback", |new| format!("save set {set} as snapshot {new}"))
@@ -75,7 +75,7 @@ pub fn plan_rollback_previous(store: &Store, var: Var) -> Result<(Plan, DeployId
         let back = before.prev.filter(|prev| booted != Some(*prev)).ok_or(StoreError::NoFallback)?;
         (BootBlock { good: back, prev: Some(before.good), trial: None, starts: 0, ..before.clone() }, back)
     };
-    if !volumes::is_whole_deployment(store.layout(), back) {
+    if !volumes::whole_deployment(store.layout(), back)? {
         return Err(StoreError::NoDeployment(back));
     }
     let left = if after.good == before.good { on_trial } else { Some(before.good) };

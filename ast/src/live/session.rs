@@ -21,7 +21,7 @@ pub fn allowed(store: &Store) -> Result<(DeployId, SetId), LiveError> {
     let d = booted.d.filter(|_| !booted.volatile);
     let d = d.ok_or(StoreError::NotBooted("what is booted is no deployment of its own: it ends with this boot"))?;
     let layout = store.layout();
-    if !volumes::is_whole_deployment(layout, d) {
+    if !volumes::whole_deployment(layout, d)? {
         return Err(StoreError::NoDeployment(d).into());
     }
     let block = store.block()?;

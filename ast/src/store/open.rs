@@ -111,10 +111,10 @@ impl Store {
 
     /// The set in generation of now of this snapshot, whole on disk.
     ///
-    /// Refuses: a snapshot that is not there.
+    /// Refuses: a snapshot that is not there, or of which that cannot be told.
     pub fn set_of(&self, id: SnapshotId) -> Result<SetId, StoreError> {
         let set = self.tree()?.set_of(id)?;
-        if crate::volumes::is_whole_set(&self.layout, set) { Ok(set) } else { Err(StoreError::Broken(set)) }
+        if crate::volumes::whole_set(&self.layout, set)? { Ok(set) } else { Err(StoreError::Broken(set)) }
     }
 
     /// Where the boot block is.

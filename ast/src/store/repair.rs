@@ -128,8 +128,15 @@ fn tree(locked: &mut Locked) -> Result<(), StoreError> {
 }
 
 /// The tree that the whole sets on disk and its older copy make; `None` when there is no base among them.
+///
+/// Refuses: when it cannot be told of one whether it is whole: a tree without it would have it deleted.
 pub(super) fn guess_tree(layout: &Layout, older: Option<&Tree>) -> Result<Option<Tree>, StoreError> {
-    let whole: Vec<_> = volumes::sets(layout)?.into_iter().filter(|set| volumes::is_whole_set(layout, *set)).collect();
+    let mut whole = Vec::new();
+    for set in volumes::sets(layout)? {
+        if volumes::whole_set(layout, set)? {
+            whole.push(set);
+        }
+    }
     Ok(crate::tree::recover(older, &whole, run::now()))
 }
 

@@ -42,7 +42,7 @@ pub fn now() -> u64 {
 
 /// The deployment is there with its four subvolumes, sealed where they must be, and with everything that it needs to start.
 pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomError> {
-    if !volumes::is_whole_deployment(layout, d) {
+    if !volumes::whole_deployment(layout, d)? {
         return Err(StoreError::NoDeployment(d).into());
     }
     match crate::verify::check(&Parts::of_deployment(layout, d)) {

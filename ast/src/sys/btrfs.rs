@@ -186,10 +186,24 @@ pub fn delete_subvolume(path: &Path) -> Result<()> {
     call(&dir, request(WRITE, MAGIC, 15, 4096), &mut args).at(ACTION, path)
 }
 
-/// Whether `path` is the root of a subvolume of a btrfs.
+/// Whether `path` is the root of a subvolume of a btrfs, as far as that can be told.
 pub fn is_subvolume(path: &Path) -> bool {
-    let inode = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE);
-    inode && nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::BTRFS_SUPER_MAGIC)
+    subvolume_there(path).unwrap_or(false)
+}
+
+/// Whether `path` is the root of a subvolume of a btrfs.
+///
+/// Refuses: when the disk does not let that be told.
+pub fn subvolume_there(path: &Path) -> Result<bool> {
+    const ACTION: &str = "look for the subvolume";
+    match std::fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
+        Ok(meta) if !(meta.is_dir() && meta.ino() == SUBVOLUME_INODE) => Ok(false),
+        meta => {
+            meta.at(ACTION, path)?;
+            Ok(nix::sys::statfs::statfs(path).at(ACTION, path)?.filesystem_type() == nix::sys::statfs::BTRFS_SUPER_MAGIC)
+        }
+    }
 }
 
 /// The subvolume at `path` is read-only, or writable.

@@ -82,21 +82,46 @@ fn named<T: std::str::FromStr + Ord>(dir: PathBuf) -> Result<Vec<T>, VolumeError
     Ok(found)
 }
 
-/// Whether the set is there with its four subvolumes, each read-only.
+/// Whether the set is there with its four subvolumes, each read-only, as far as that can be told.
 pub fn is_whole_set(layout: &Layout, set: SetId) -> bool {
-    Part::ALL.iter().all(|part| is_sealed(&layout.set_part(set, *part)))
+    whole_set(layout, set).unwrap_or(false)
+}
+
+/// Whether the set is there with its four subvolumes, each read-only.
+///
+/// Refuses: when the disk does not let that be told, which is another thing than a set that is not whole.
+pub fn whole_set(layout: &Layout, set: SetId) -> Result<bool, VolumeError> {
+    all(Part::ALL.map(|part| is_sealed(layout.set_part(set, part))))
+}
+
+/// Whether the deployment is there: root and boot read-only, `/etc` and its base; as far as that can be told.
+pub fn is_whole_deployment(layout: &Layout, d: DeployId) -> bool {
+    whole_deployment(layout, d).unwrap_or(false)
 }
 
 /// Whether the deployment is there: root and boot read-only, `/etc` and its base.
-pub fn is_whole_deployment(layout: &Layout, d: DeployId) -> bool {
-    is_sealed(&layout.deployment_part(d, Part::Root))
-        && is_sealed(&layout.deployment_part(d, Part::Boot))
-        && btrfs::is_subvolume(&layout.deployment_part(d, Part::Etc))
-        && btrfs::is_subvolume(&layout.deployment_etc_base(d))
+///
+/// Refuses: when the disk does not let that be told.
+pub fn whole_deployment(layout: &Layout, d: DeployId) -> Result<bool, VolumeError> {
+    let there = |path: PathBuf| Ok(btrfs::subvolume_there(&path)?);
+    all([
+        is_sealed(layout.deployment_part(d, Part::Root)),
+        is_sealed(layout.deployment_part(d, Part::Boot)),
+        there(layout.deployment_part(d, Part::Etc)),
+        there(layout.deployment_etc_base(d)),
+    ])
 }
 
-fn is_sealed(path: &std::path::Path) -> bool {
-    btrfs::is_subvolume(path) && btrfs::is_read_only(path).unwrap_or(false)
+fn is_sealed(path: PathBuf) -> Result<bool, VolumeError> {
+    Ok(btrfs::subvolume_there(&path)? && btrfs::is_read_only(&path)?)
+}
+
+/// One that is not there is enough to say no, whatever cannot be told of the others.
+fn all<const N: usize>(each: [Result<bool, VolumeError>; N]) -> Result<bool, VolumeError> {
+    if each.iter().any(|is| matches!(is, Ok(false))) {
+        return Ok(false);
+    }
+    each.into_iter().try_fold(true, |_, is| is)
 }
 
 /// The highest snapshot number that anything on disk bears: sets, and the links of the README, whose targets may be gone (S6).

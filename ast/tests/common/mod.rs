@@ -40,12 +40,16 @@ pub fn skipped() -> bool {
     no
 }
 
+/// What is mounted where, in this order.
+const MOUNTS: [(&str, &str); 3] = [("@.snapshots", ".snapshots"), ("@boot", "boot"), ("@var", "var")];
+
 /// A mounted machine: `root/.snapshots`, `root/boot/grub`, `root/var`, with base 0.1 and deployment 1 of it.
 /// Unmounted when dropped, on a panic too; `NO_TEST_CLEAN_UP=1` keeps it.
 pub struct Machine1 {
     dir: tempfile::TempDir,
     pub root: PathBuf,
     pub device: PathBuf,
+    disk: PathBuf,
 }
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -57,6 +61,11 @@ fn run(program: &str, args: &[&str]) -> String {
 impl Machine1 {
     /// A fresh machine whose boot block is where `block` says, mounted for this thread and its children alone.
     pub fn new(block: Block) -> Self {
+        Self::behind(block, Path::to_owned)
+    }
+
+    /// The same on a disk behind another file than its image.
+    pub fn behind(block: Block, disk: impl FnOnce(&Path) -> PathBuf) -> Self {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         ast::sys::mount::make_private().expect("private");
         // The disk is synced thousands of times: in memory that takes half the time.
@@ -66,8 +75,9 @@ impl Machine1 {
         let image = dir.path().join("image");
         std::fs::File::create(&image).and_then(|f| f.set_len(SIZE)).expect("image");
         run("mkfs.btrfs", &["-q", "-f", &image.to_string_lossy()]);
-        let device = PathBuf::from(run("losetup", &["--find", "--show", &image.to_string_lossy()]));
-        let machine = Self { root: dir.path().join("root"), dir, device };
+        let disk = disk(&image);
+        let device = PathBuf::from(run("losetup", &["--find", "--show", &disk.to_string_lossy()]));
+        let machine = Self { root: dir.path().join("root"), dir, device, disk };
         machine.lay_out();
         machine.mount();
         // From now on the last unmount frees the device, however this process ends.
@@ -111,11 +121,31 @@ impl Machine1 {
     }
 
     fn mount(&self) {
-        for (subvol, at) in [("@.snapshots", ".snapshots"), ("@boot", "boot"), ("@var", "var")] {
+        for (subvol, at) in MOUNTS {
             let target = self.root.join(at);
             std::fs::create_dir_all(&target).expect("dir");
             run("mount", &["-o", &format!("subvol={subvol}"), &self.device.to_string_lossy(), &target.to_string_lossy()]);
         }
+    }
+
+    /// The disk is taken out and put in again: what was only in memory is gone.
+    pub fn plug_again(&mut self) {
+        self.unplug();
+        self.plug();
+    }
+
+    /// The disk is taken out.
+    pub fn unplug(&self) {
+        for at in MOUNTS.iter().rev().map(|(_, at)| self.root.join(at)) {
+            run("umount", &[&at.to_string_lossy()]);
+        }
+    }
+
+    /// The disk is put in.
+    pub fn plug(&mut self) {
+        self.device = PathBuf::from(run("losetup", &["--find", "--show", &self.disk.to_string_lossy()]));
+        self.mount();
+        run("losetup", &["-d", &self.device.to_string_lossy()]);
     }
 
     pub fn layout(&self) -> Layout {
@@ -174,7 +204,7 @@ impl Drop for Machine1 {
             eprintln!("kept: {} on {}", self.root.display(), self.device.display());
             return;
         }
-        for at in ["var", "boot", ".snapshots"] {
+        for (_, at) in MOUNTS.into_iter().rev() {
             drop(ast::sys::mount::unmount_lazy(&self.root.join(at)));
         }
     }
