@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::sys::{SysError, file};
@@ -73,13 +74,23 @@ pub enum Damage {
     Gone,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Envelope {
     version: u32,
     min_reader: u32,
     min_writer: u32,
     sha256: String,
     body: Value,
+}
+
+/// The same as it is read: the body is made into nothing but what was asked for.
+#[derive(Deserialize)]
+struct Found<'a> {
+    min_reader: u32,
+    min_writer: u32,
+    sha256: String,
+    #[serde(borrow)]
+    body: &'a RawValue,
 }
 
 /// A document as it was found.
@@ -126,15 +137,15 @@ pub fn load_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<Loaded<
 fn load_one<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError> {
     let bytes = file::read_if_exists(path)?.ok_or_else(|| DocumentError::Missing(path.to_owned()))?;
     let damaged = |why: Damage| DocumentError::Damaged { path: path.to_owned(), why };
-    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|e| damaged(e.into()))?;
-    if sum(&envelope.body) != envelope.sha256 {
+    let found: Found<'_> = serde_json::from_slice(&bytes).map_err(|e| damaged(e.into()))?;
+    if !is_sum_of(&found.sha256, found.body).map_err(|e| damaged(e.into()))? {
         return Err(damaged(Damage::Sum));
     }
-    if envelope.min_reader > VERSION {
-        return Err(DocumentError::NewerToRead { path: path.to_owned(), needs: envelope.min_reader });
+    if found.min_reader > VERSION {
+        return Err(DocumentError::NewerToRead { path: path.to_owned(), needs: found.min_reader });
     }
-    let body = serde_json::from_value(envelope.body).map_err(|e| damaged(e.into()))?;
-    Ok(Loaded { body, damage: None, writable: envelope.min_writer <= VERSION })
+    let body = serde_json::from_str(found.body.get()).map_err(|e| damaged(e.into()))?;
+    Ok(Loaded { body, damage: None, writable: found.min_writer <= VERSION })
 }
 
 /// The document at `path` says `body`, and its older copy what it said before.
@@ -175,7 +186,19 @@ pub fn may_write(path: &Path) -> Result<(), DocumentError> {
 }
 
 fn sum(body: &Value) -> String {
-    Sha256::digest(body.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(body.to_string().as_bytes()).as_slice())
+}
+
+/// Whether it is the sum of this body, however that is laid out and in whatever order its keys are.
+fn is_sum_of(expected: &str, body: &RawValue) -> serde_json::Result<bool> {
+    // As we write it the keys are in order: then nothing has to be held, which makes a tree of thousands quick to read.
+    let mut hash = Sha256::new();
+    serde_transcode::transcode(&mut serde_json::Deserializer::from_str(body.get()), &mut serde_json::Serializer::new(&mut hash))?;
+    Ok(hex(&hash.finalize()) == expected || sum(&serde_json::from_str(body.get())?) == expected)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

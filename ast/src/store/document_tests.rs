@@ -42,6 +42,43 @@ fn s3_every_format_ever_written_still_loads() {
     }
 }
 
+/// What another program made of it, with the same content, is the same document.
+#[test]
+fn the_layout_of_a_document_and_the_order_of_its_keys_are_free() {
+    fn turned(value: &serde_json::Value, out: &mut String) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                out.push('{');
+                for (n, (key, value)) in fields.iter().rev().enumerate() {
+                    out.push_str(if n == 0 { "\n\t" } else { " ,\n" });
+                    out.push_str(&format!("{} : ", serde_json::Value::from(key.as_str())));
+                    turned(value, out);
+                }
+                out.push('}');
+            }
+            serde_json::Value::Array(all) => {
+                out.push('[');
+                for (n, value) in all.iter().enumerate() {
+                    out.push_str(if n == 0 { " " } else { ",\r\n" });
+                    turned(value, out);
+                }
+                out.push(']');
+            }
+            other => out.push_str(&other.to_string()),
+        }
+    }
+    for name in ["tree-v1.json", "tree-v1-later-keys.json"] {
+        let (_dir, path) = with(Some(name), None);
+        let before = load::<Tree>(&path).expect(name).body;
+        let mut text = String::new();
+        turned(&serde_json::from_slice(&fixture(name)).expect("json"), &mut text);
+        assert!(text.find("\"sha256\"") < text.find("\"min_writer\""), "the other way round");
+        file::replace(&path, text.as_bytes()).expect("written");
+        let after = load::<Tree>(&path).expect("the same document");
+        assert!(after.damage.is_none() && after.body == before, "{name}");
+    }
+}
+
 #[test]
 fn s3_a_damaged_document_falls_back_to_the_older_copy() {
     let damaged = [
