@@ -119,7 +119,8 @@ fn scenario_06_hang(column: Column) {
     let barks = |vm: &mut Vm| vm.monitor().events().iter().filter(|event| event.name == "WATCHDOG").count();
     for start in 0..3 {
         vm.expect(r"ast: ast\.d=2 \(trial\)", FALL_BACK).unwrap();
-        assert_eq!(barks(&mut vm), start, "before start {start} of the trial");
+        // More if the machine, whose clock jumps, is ahead of us who read what it said; how many there were in all is asked at the end.
+        assert!(barks(&mut vm) >= start, "before start {start} of the trial");
         vm.expect("watchdog0: watchdog did not stop", FALL_BACK).unwrap();
         // It says so of a word of the command line, and then nothing any more.
         vm.expect("init: nokaslr: Read-only file system", FALL_BACK).unwrap();
