@@ -117,12 +117,17 @@ fn put(dir: &Path, name: &str, text: &str) -> Result<(), GrubError> {
             return Ok(());
         }
         if whole {
-            file::replace(&at(".prev.cfg"), &old)?;
-            file::replace(&at(".prev.sums"), menu::sums(&format!("{name}.prev.cfg"), &old).as_bytes())?;
+            replace_if_other(&at(".prev.cfg"), &old)?;
+            replace_if_other(&at(".prev.sums"), menu::sums(&format!("{name}.prev.cfg"), &old).as_bytes())?;
         }
     }
     file::replace(&at(".cfg"), text.as_bytes())?;
     Ok(file::replace(&at(".sums"), menu::sums(&format!("{name}.cfg"), text.as_bytes()).as_bytes())?)
+}
+
+/// As [`file::replace`], and a file that holds this already is left alone: most often the menu before is kept already.
+fn replace_if_other(path: &Path, bytes: &[u8]) -> Result<(), GrubError> {
+    if file::read_if_exists(path)?.is_some_and(|there| there == bytes) { Ok(()) } else { Ok(file::replace(path, bytes)?) }
 }
 
 #[cfg(test)]

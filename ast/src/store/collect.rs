@@ -123,6 +123,8 @@ pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
     if garbage.is_empty() {
         return Ok(collected);
     }
+    // What names it no longer is on disk first, whoever wrote that: one who was killed may have had no time to sync (S14).
+    file::syncfs(layout.snapshots())?;
     let mounts = Mounts::of_filesystem(layout.snapshots())?;
     for (what, dir) in garbage {
         stop::point(&format!("collect: {what}"));

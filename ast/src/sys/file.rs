@@ -46,9 +46,18 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 ///
 /// If interrupted: `path` is whole, old or new; `NAME.old` is whole.
 pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(old) = read_if_exists(path)? {
-        replace(&old_copy(path)?, &old)?;
+    const ACTION: &str = "keep the older copy of";
+    let old = old_copy(path)?;
+    // The same file under a second name: nothing of it has to be written again, and the directory is synced once, for both names.
+    let link = beside(&old, ".", ".tmp")?;
+    remove_if_exists(&link)?;
+    match fs::hard_link(path, &link) {
+        Ok(()) => fs_rename(&link, &old)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).at(ACTION, path),
     }
+    // Where both are one file already a rename does nothing, and leaves this name.
+    remove_if_exists(&link)?;
     replace(path, bytes)
 }
 
