@@ -34,11 +34,13 @@ pub(super) enum Ended {
     Nothing(&'static str),
 }
 
-/// A snapshot has a new generation.
+/// A snapshot is as the work left it: a new generation, or the one that it had, where the work wrote nothing.
 #[derive(Debug)]
 pub(super) struct Saved {
     /// It.
     pub set: SetId,
+    /// Whether it is a new one.
+    pub is_new: bool,
     /// What the work said, for programs.
     pub document: Value,
     /// What somebody should look at, though it is done (exit code 5).
@@ -80,11 +82,13 @@ pub(super) fn change_and_describe(
             global.say(why);
             Ok(())
         }
-        Ended::Saved(Saved { set, document, attention }) => {
+        Ended::Saved(Saved { set, is_new, document, attention }) => {
             if global.json {
                 global.print_json(&document)?;
-            } else {
+            } else if is_new {
                 global.say(format_args!("saved as generation {} of snapshot {}", set.generation, set.snapshot));
+            } else {
+                global.say(format_args!("nothing was changed: snapshot {} stays at generation {}", set.snapshot, set.generation));
             }
             attention
         }
@@ -131,6 +135,9 @@ pub(super) fn once(
     let copy = WorkingCopy::create(&layout, set)?;
     match work(&copy)? {
         Outcome::Nothing(why) => Ok(Ended::Nothing(why)),
+        Outcome::Save(document) if description.is_none() && copy.is_as_made()? => {
+            Ok(Ended::Saved(Saved { set, is_new: false, document: with_set(document, set), attention: Ok(()) }))
+        }
         Outcome::Save(document) => {
             let ready = copy.finish()?;
             seal(global, set, &ready, what, description, document).map(Ended::Saved)
@@ -144,7 +151,7 @@ fn seal(
     ready: &ReadyToSeal,
     what: &str,
     description: Option<&str>,
-    mut document: Value,
+    document: Value,
 ) -> Result<Saved, CommandError> {
     let mut locked = locked_within(global, FINISHED)?;
     let (mut plan, new) = locked.plan_seal(set, ready.dir(), what)?;
@@ -155,10 +162,14 @@ fn seal(
     for finding in ready.findings() {
         global.say(format_args!("snapshot {} would not boot: {finding}", set.snapshot));
     }
+    Ok(Saved { set: new, is_new: true, document: with_set(document, new), attention: attention(&locked, &done) })
+}
+
+fn with_set(mut document: Value, set: SetId) -> Value {
     if let Value::Object(fields) = &mut document {
-        fields.insert("set".into(), Value::String(new.to_string()));
+        fields.insert("set".into(), Value::String(set.to_string()));
     }
-    Ok(Saved { set: new, document, attention: attention(&locked, &done) })
+    document
 }
 
 impl From<WorkError> for CommandError {

@@ -244,16 +244,31 @@ pub struct Uuids {
     pub received: Option<String>,
 }
 
-/// `struct btrfs_ioctl_get_subvol_info_args`: offsets of the two UUIDs, and its size.
+/// `struct btrfs_ioctl_get_subvol_info_args`: offsets of the generation, the two UUIDs, the generation when it was made, and its size.
+const INFO_GENERATION: usize = 280;
 const INFO_UUID: usize = 296;
 const INFO_RECEIVED: usize = 328;
+const INFO_MADE: usize = 352;
 const INFO_SIZE: usize = 504;
+
+fn info(path: &Path, action: &'static str) -> Result<[u8; INFO_SIZE]> {
+    let mut info = [0u8; INFO_SIZE];
+    call(&File::open(path).at(action, path)?, request(READ, MAGIC, 60, INFO_SIZE), &mut info).at(action, path)?;
+    Ok(info)
+}
+
+/// Whether nothing in the subvolume at `path` was written since it was made, as far as that is on disk already ([`super::file::syncfs`]).
+/// A read that sets a time counts as a write, and so does a snapshot of it.
+pub fn is_as_made(path: &Path) -> Result<bool> {
+    let info = info(path, "read the generation of")?;
+    let number = |at: usize| info.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    Ok(number(INFO_GENERATION).is_some() && number(INFO_GENERATION) == number(INFO_MADE))
+}
 
 /// What the subvolume at `path` is known by.
 pub fn uuids(path: &Path) -> Result<Uuids> {
     const ACTION: &str = "read the UUIDs of";
-    let mut info = [0u8; INFO_SIZE];
-    call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 60, INFO_SIZE), &mut info).at(ACTION, path)?;
+    let info = info(path, ACTION)?;
     let uuid = |at: usize| info.get(at..at + 16).filter(|bytes| bytes.iter().any(|b| *b != 0)).and_then(format_uuid);
     let none = || SysError { action: ACTION, path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
     Ok(Uuids { own: uuid(INFO_UUID).ok_or_else(none)?, received: uuid(INFO_RECEIVED) })
@@ -337,6 +352,13 @@ pub fn set_uncompressed(dir: &Path) -> Result<()> {
     const ACTION: &str = "switch compression off for";
     let invalid = |_| SysError { action: ACTION, path: dir.to_owned(), source: std::io::ErrorKind::InvalidInput.into() };
     let path = CString::new(dir.as_os_str().as_bytes()).map_err(invalid)?;
+    // A snapshot has it from its source, and then nothing is to be written: `is_as_made` tells by that.
+    let mut there = [0u8; 4];
+    // SAFETY: two pointers to C strings and one to memory of the length beside it; all live through the call.
+    let length = unsafe { libc::getxattr(path.as_ptr(), c"btrfs.compression".as_ptr(), there.as_mut_ptr().cast(), there.len()) };
+    if length == 4 && &there == b"none" {
+        return Ok(());
+    }
     // SAFETY: three pointers to memory that lives through the call, with the length of the value beside it.
     let result = unsafe { libc::setxattr(path.as_ptr(), c"btrfs.compression".as_ptr(), c"none".as_ptr().cast(), 4, 0) };
     if result < 0 { Err(std::io::Error::last_os_error()).at(ACTION, dir) } else { Ok(()) }

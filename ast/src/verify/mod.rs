@@ -109,15 +109,29 @@ impl Finding {
     }
 }
 
+/// How far to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// At everything.
+    Whole,
+    /// Not at what is in the images, nor at the checksums: for a `/boot` that nobody wrote to since it was looked at.
+    NotTheImages,
+}
+
 /// Everything that keeps this from starting; empty: it is whole. Changes nothing.
 pub fn check(parts: &Parts) -> Vec<Finding> {
+    check_to(parts, Depth::Whole)
+}
+
+/// The same, as far as is looked.
+pub fn check_to(parts: &Parts, depth: Depth) -> Vec<Finding> {
     let mut found = system::check(&parts.root);
-    found.extend(check_boot(parts));
+    found.extend(check_boot(parts, depth));
     found
 }
 
 /// The kernels with their images and modules, and the checksums.
-fn check_boot(parts: &Parts) -> Vec<Finding> {
+fn check_boot(parts: &Parts, depth: Depth) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut kernels: Vec<String> = fs::read_dir(&parts.boot)
         .into_iter()
@@ -132,10 +146,13 @@ fn check_boot(parts: &Parts) -> Vec<Finding> {
         return found;
     }
     for name in &kernels {
-        check_kernel(parts, name, &mut found);
+        check_kernel(parts, name, depth, &mut found);
     }
     if !has_boot_env(&parts.boot) {
         found.push(Finding::new(Part::Boot, BOOT_ENV, Lack::NoBootEnv));
+    }
+    if depth == Depth::NotTheImages {
+        return found;
     }
     match check_sums(&parts.boot) {
         Ok(wrong) => found.extend(wrong.iter().map(|path| {
@@ -148,7 +165,7 @@ fn check_boot(parts: &Parts) -> Vec<Finding> {
 }
 
 /// Whether `ast.env` is there and names a kernel and images that are.
-fn has_boot_env(boot: &Path) -> bool {
+pub fn has_boot_env(boot: &Path) -> bool {
     let bytes = crate::sys::file::read(&boot.join(BOOT_ENV)).unwrap_or_default();
     let names_files = |env: BootEnv| {
         let mut names = env.initrd().iter().map(String::as_str).chain([env.linux()]);
@@ -158,7 +175,7 @@ fn has_boot_env(boot: &Path) -> bool {
 }
 
 /// One kernel, the modules of its version and the image of its name.
-fn check_kernel(parts: &Parts, name: &str, found: &mut Vec<Finding>) {
+fn check_kernel(parts: &Parts, name: &str, depth: Depth, found: &mut Vec<Finding>) {
     let version = match kernel::version(&parts.boot.join(name)) {
         Ok(version) => version,
         Err(lack) => return found.push(Finding::new(Part::Boot, name, lack)),
@@ -175,6 +192,9 @@ fn check_kernel(parts: &Parts, name: &str, found: &mut Vec<Finding>) {
     let path = parts.boot.join(&image);
     if !path.is_file() {
         found.push(Finding::new(Part::Boot, image, Lack::NoInitramfs { kernel: name.to_owned() }));
+        return;
+    }
+    if depth == Depth::NotTheImages {
         return;
     }
     for lack in initramfs::check(&path, &version, &modules) {

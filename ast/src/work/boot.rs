@@ -41,18 +41,29 @@ pub fn prepare_boot(parts: &Parts) -> Result<(), WorkError> {
     write_sums(boot)
 }
 
+/// Whether [`prepare_boot`] has nothing to do in a `/boot` that came out of it before: how to start it follows from `/etc` and the rest too.
+pub(super) fn is_prepared(parts: &Parts) -> Result<bool, WorkError> {
+    let there = file::read_if_exists(&parts.boot.join(BOOT_ENV))?;
+    Ok(there.is_some() && there == env(parts)? && parts.boot.join(BOOT_SUMS).is_file())
+}
+
 /// `ast.env` says how to start what is in `/boot`, with the arguments of the copy's own `/etc/default/grub`.
 fn write_env(parts: &Parts) -> Result<(), WorkError> {
     let path = parts.boot.join(BOOT_ENV);
-    let before = file::read_if_exists(&path)?.and_then(|bytes| BootEnv::parse(&bytes).ok());
-    let Some((kernel, images)) = to_start(&parts.boot, before.as_ref().map(BootEnv::linux))? else {
-        return Ok(file::remove_if_exists(&path)?);
-    };
+    match env(parts)? {
+        Some(bytes) => Ok(file::replace(&path, &bytes)?),
+        None => Ok(file::remove_if_exists(&path)?),
+    }
+}
+
+/// What `ast.env` is to hold; `None` where nothing can be started.
+fn env(parts: &Parts) -> Result<Option<Vec<u8>>, WorkError> {
+    let before = file::read_if_exists(&parts.boot.join(BOOT_ENV))?.and_then(|bytes| BootEnv::parse(&bytes).ok());
+    let Some((kernel, images)) = to_start(&parts.boot, before.as_ref().map(BootEnv::linux))? else { return Ok(None) };
     let settings = file::read_if_exists(&parts.etc.join("default/grub"))?.unwrap_or_default();
     let args = Defaults::parse(&String::from_utf8_lossy(&settings)).kernel_args().map_err(crate::grub::GrubError::from)?;
     let title = before.map_or_else(|| name_of_system(&parts.root), |env| env.title().to_owned());
-    let bytes = BootEnv::new(&kernel, &images, &args, &title)?.encode()?;
-    Ok(file::replace(&path, &bytes)?)
+    Ok(Some(BootEnv::new(&kernel, &images, &args, &title)?.encode()?))
 }
 
 /// The kernel to start and its images, microcode first; `None` when no kernel has one. `chosen` before stays chosen.

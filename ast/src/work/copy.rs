@@ -9,7 +9,7 @@ use crate::id::SetId;
 use crate::layout::{Layout, Part};
 use crate::sys::btrfs::{self, Access};
 use crate::sys::{SysError, file};
-use crate::verify::{self, Finding};
+use crate::verify::{self, Depth, Finding};
 use crate::volumes::{self, Mounts, VolumeError};
 
 /// Writable subvolumes made from a set, or from nothing. Dropped, it is deleted.
@@ -163,8 +163,30 @@ impl WorkingCopy {
         Ok(())
     }
 
+    /// Whether nothing was written to it since it was made of its source, which has all that a finished copy gets: it is that source then.
+    pub fn is_as_made(&self) -> Result<bool, WorkError> {
+        let finished = self.source.as_ref().is_some_and(|source| verify::has_boot_env(&source.boot));
+        Ok(finished && self.are_as_made(&Part::ALL)?)
+    }
+
+    /// Whether nothing was written to these parts since they were made of their source.
+    fn are_as_made(&self, parts: &[Part]) -> Result<bool, SysError> {
+        let from_source = |part: &Part| self.source.as_ref().and_then(|source| source.get(*part)).is_some();
+        if !parts.iter().all(from_source) {
+            return Ok(false);
+        }
+        file::syncfs(&self.dir)?;
+        for part in parts {
+            if !btrfs::is_as_made(&self.dir.join(part.name()))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// It is clean, its boot files are listed, and it is no less whole than what it was made from.
     ///
+    /// A `/boot` that nobody wrote to keeps the list that it has: whoever deploys it will find what has rotted since.
     /// Refuses: a result that lacks something to start with which its source had. The copy is deleted then, as on any error.
     pub fn finish(self) -> Result<ReadyToSeal, WorkError> {
         let placeholder = self.placeholder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -173,13 +195,19 @@ impl WorkingCopy {
         }
         litter::clean(&self.parts, self.machine.as_ref())?;
         updated::mark(&self.parts)?;
-        boot::prepare_boot(&self.parts)?;
-        let findings = verify::check(&self.parts);
+        let depth = match self.are_as_made(&[Part::Boot])? && boot::is_prepared(&self.parts)? {
+            true => Depth::NotTheImages,
+            false => {
+                boot::prepare_boot(&self.parts)?;
+                Depth::Whole
+            }
+        };
+        let findings = verify::check_to(&self.parts, depth);
         // Somebody may have saved the source's snapshot meanwhile, so that it is gone: whoever seals will say so.
         if !findings.is_empty()
             && let Some(source) = self.source.as_ref().filter(|source| source.root.is_dir())
         {
-            let before: Vec<Finding> = verify::check(source);
+            let before: Vec<Finding> = verify::check_to(source, depth);
             let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();
             if !new.is_empty() {
                 return Err(WorkError::NotWhole(new));

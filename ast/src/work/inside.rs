@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Parts, WorkError, dev, resolv, terminal};
 use crate::exec::{self, Ended, Invocation, Isolation, Options, Streams};
 use crate::layout::Part;
-use crate::sys::mount::{MsFlags, bind, make_private, mount, move_mount, remount_bind_ro};
+use crate::sys::mount::{MsFlags, bind, make_private, mount, move_mount, remount_bind_noatime, remount_bind_ro};
 use crate::sys::{At, file, namespace};
 
 /// Where pacman keeps packages it has downloaded, inside.
@@ -94,9 +94,8 @@ fn build(view: View<'_>, terminal: Option<&Path>) -> Result<(), WorkError> {
     let resolv_conf = resolv::host()?;
     make_private()?;
     bind(root, root)?;
-    if !view.writable {
-        remount_bind_ro(root)?;
-    }
+    // What a command only reads is not changed by that: then there may be nothing to seal.
+    if view.writable { remount_bind_noatime(root)? } else { remount_bind_ro(root)? }
     let run = directory(root, "run", view.writable)?;
     tmpfs("run", &run, "mode=755")?;
     let mut stage = Stage { outside: root.join(STAGE), inside: Path::new("/").join(STAGE), taken: Vec::new() };
@@ -156,9 +155,7 @@ impl Stage {
         let at = self.outside.join(&number);
         file::make_dirs(&at)?;
         bind(source, &at)?;
-        if read_only {
-            remount_bind_ro(&at)?;
-        }
+        if read_only { remount_bind_ro(&at)? } else { remount_bind_noatime(&at)? }
         self.taken.push((self.inside.join(number), target.to_owned()));
         Ok(())
     }

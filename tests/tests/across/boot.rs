@@ -3,6 +3,8 @@
 use std::fs;
 
 use ast::layout::Part;
+use ast::sys::btrfs;
+use ast::work::check_sums;
 
 use crate::machine::{Machine, skipped};
 
@@ -35,4 +37,42 @@ fn b2_a_new_initramfs_is_part_of_its_snapshot_and_counted_when_it_is_deployed() 
     assert!(said.err.contains("mkinitcpio failed in snapshot 1") && said.err.contains("as it was"), "{said:?}");
     assert_eq!(machine.sets(), sets);
     assert_eq!(machine.ast(&["boot"]).code, 3);
+}
+
+#[test]
+fn s8_what_changes_nothing_makes_no_generation_and_a_boot_that_nobody_wrote_to_keeps_its_sums() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine::new();
+    machine.ok(&["clone", "0"]);
+    let sets = machine.sets();
+    let said = machine.ok(&["run", "1", "sh", "-c", "cat /etc/* /boot/* /usr/bin/pacman /var/lib/* > /dev/null 2>&1; ls -lR /etc > /dev/null"]);
+    assert!(said.err.contains("nothing was changed: snapshot 1 stays at generation 1"), "{said:?}");
+    assert_eq!(machine.sets(), sets);
+    assert_eq!(machine.ok(&["--json", "run", "1", "true"]).json()["set"], "1.1");
+
+    // What has rotted is found by whoever deploys it, whatever was saved since: nobody sums it up anew.
+    let boot = machine.part(1, Part::Boot);
+    btrfs::set_read_only(&boot, false).expect("opened");
+    let kernel = boot.join("vmlinuz-linux");
+    let mut bytes = fs::read(&kernel).expect("a kernel");
+    let last = bytes.last_mut().expect("bytes");
+    *last = !*last;
+    fs::write(&kernel, bytes).expect("rotten");
+    btrfs::set_read_only(&boot, true).expect("sealed");
+    for (change, generation) in [("/usr/new", 2), ("/etc/new", 3), ("/var/lib/new", 4)] {
+        machine.ok(&["run", "1", "touch", change]);
+        assert!(machine.sets().contains(&format!("1.{generation}")), "{change}: {:?}", machine.sets());
+        let boot = machine.part(1, Part::Boot);
+        assert_eq!(check_sums(&boot).expect("read"), [boot.join("vmlinuz-linux")], "{change}");
+    }
+    let said = machine.ast(&["deploy", "1"]);
+    assert!(said.code != 0 && said.err.contains("vmlinuz-linux: it does not match ast.sums"), "{said:?}");
+
+    // How to start it follows from /etc, and is summed up where that changes.
+    machine.ok(&["run", "1", "sh", "-c", "echo 'GRUB_CMDLINE_LINUX=\"new=1\"' > /etc/default/grub"]);
+    let boot = machine.part(1, Part::Boot);
+    let env = fs::read_to_string(boot.join("ast.env")).expect("ast.env");
+    assert!(env.contains("new=1"), "{env}");
 }
