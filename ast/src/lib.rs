@@ -50,6 +50,8 @@ pub mod pacman;
 #[cfg(feature = "host")]
 pub mod plan;
 #[cfg(feature = "host")]
+pub mod progress;
+#[cfg(feature = "host")]
 pub mod retain;
 #[cfg(feature = "host")]
 pub mod store;

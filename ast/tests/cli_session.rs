@@ -34,7 +34,7 @@ fn on_terminal(machine: &Machine1, words: &str, env: &[(&str, &str)]) -> Child {
     // on who started the tests: in the background of a shell SIGINT is ignored, elsewhere it is not.
     let line = format!("trap : INT; {} --sysroot {} {words}; echo \"code $?\"", env!("CARGO_BIN_EXE_ast"), machine.root.display());
     let mut script = Command::new("script");
-    script.args(["--quiet", "--flush", "--command", &line, "/dev/null"]).env_remove("VISUAL").envs(env.iter().copied());
+    script.args(["--quiet", "--flush", "--command", &line, "/dev/null"]).env_remove("VISUAL").env_remove("NO_COLOR").env("TERM", "xterm").envs(env.iter().copied());
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script is installed")
 }
 
@@ -256,4 +256,107 @@ fn a_long_session_is_not_thrown_away_without_a_question() {
     assert!(asked.contains("Save its changes all the same?") && asked.contains("code 0") && there("kept"), "{asked}");
     let asked = session("60", "short", "");
     assert!(!asked.contains("all the same") && asked.contains("code 1") && !there("short"), "{asked}");
+}
+
+/// What a person sees who only looks.
+fn seen(machine: &Machine1, words: &str, env: &[(&str, &str)]) -> String {
+    let mut script = on_terminal(machine, words, env);
+    let keyboard = script.stdin.take().expect("a pipe");
+    wait_until("ended", || script.try_wait().expect("asked").is_some());
+    drop(keyboard);
+    said(&script.wait_with_output().expect("ended")).1.replace("\r\n", "\n")
+}
+
+#[test]
+fn colours_are_for_a_terminal_and_for_nobody_who_said_no() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::with_busybox();
+    let mut locked = machine.lock();
+    let (plan, two) = locked.plan_new("two").expect("a plan");
+    drop(locked.run(plan).expect("committed"));
+    let (plan, _) = ast::deploy::plan_deploy(&locked, n(1), ast::deploy::How::Trial, ast::deploy::Etc::OfSnapshot).expect("a plan");
+    drop(locked.run(plan).expect("committed"));
+    let part = locked.layout().set_part(locked.set_of(two).expect("a set"), Part::Var);
+    drop(locked);
+    ast::volumes::remove(&part, &ast::volumes::Mounts::default()).expect("removed");
+
+    let (green, yellow, red, off) = ("\u{1b}[32m", "\u{1b}[33m", "\u{1b}[1m\u{1b}[31m", "\u{1b}[0m");
+    let cases = [
+        ("tree", vec![format!("{green}0*{off}- base snapshot"), format!("one [{yellow}on trial{off}]"), format!("two [{red}broken{off}]"), "* default: ".into()]),
+        ("status", vec![format!("{green}default   {off} "), format!("{yellow}on trial  {off} ")]),
+        ("doctor", vec![format!("{green}ok     {off} S2 "), format!("{red}WRONG  {off} S1 "), format!("{yellow}ast:{off} ")]),
+        ("info 9", vec![format!("{red}ast:{off} there is no snapshot 9"), "\u{1b}[1mhint:\u{1b}[0m ".into()]),
+    ];
+    for (words, expected) in cases {
+        let shown = seen(&machine, words, &[]);
+        for part in expected {
+            assert!(shown.contains(&part), "{words}: no {part:?} in {shown:?}");
+        }
+        let plain = ast(&machine, &words.split(' ').collect::<Vec<_>>()).1;
+        for said_no in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            let shown = seen(&machine, words, &[said_no]);
+            assert!(!shown.contains('\u{1b}'), "{said_no:?} {words}: {shown:?}");
+            // But for the legend it is what a pipe gets.
+            let lines = |text: &str| text.lines().filter(|line| !line.starts_with("* default") && !line.starts_with("code ")).map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(lines(&shown), lines(&plain), "{said_no:?} {words}");
+        }
+        // Wherever it is not a terminal, and whatever the terminal around it can do: logs, too.
+        let mut piped = command(&machine, &[&["-vv"], words.split(' ').collect::<Vec<_>>().as_slice()].concat());
+        let (_, text_said) = said(&piped.env("TERM", "xterm").env("CLICOLOR_FORCE", "1").output().expect("ast"));
+        assert!(!text_said.contains('\u{1b}'), "{words}: {text_said:?}");
+    }
+    // A log line is coloured where a person reads it.
+    let logged = "--verbose pin 1";
+    assert!(seen(&machine, logged, &[]).contains("\u{1b}[32m INFO"), "{:?}", seen(&machine, "--verbose unpin 1", &[]));
+}
+
+/// The steps in a text, as their number and of how many.
+fn steps(text: &str) -> Vec<(usize, usize)> {
+    let step = |line: &str| {
+        let (number, of) = line.trim_start_matches("\u{1b}[2m").strip_prefix('[')?.split_once(']')?.0.split_once('/')?;
+        Some((number.parse().ok()?, of.parse().ok()?))
+    };
+    text.lines().filter_map(step).collect()
+}
+
+#[test]
+fn long_work_says_at_a_terminal_which_step_is_done_of_how_many() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::with_busybox();
+    let all = |of: usize| (1..=of).map(|number| (number, of)).collect::<Vec<_>>();
+    // Each step of a plan, when it takes its time; none, when it is over at once.
+    let at_once = |millis: &'static str| [("AST_AT_ONCE", millis)];
+    let shown = seen(&machine, "clone 1", &at_once("0"));
+    let of = steps(&shown).first().expect("a step").1;
+    assert_eq!(steps(&shown), all(of), "{shown}");
+    assert!(of > 6 && shown.contains("] commit the tree") && shown.contains("snapshot 2"), "{shown}");
+    assert_eq!(steps(&seen(&machine, "clone 1", &at_once("600000"))), []);
+    // What is known to take its time says so in any case.
+    let shown = seen(&machine, "run 1 touch /usr/new", &at_once("600000"));
+    assert_eq!(steps(&shown), [(2, 3), (3, 3)], "{shown}");
+    assert!(shown.contains("[2/3] run touch /usr/new in snapshot 1"), "{shown}");
+    let file = machine.root.join("one.ast").to_string_lossy().into_owned();
+    let shown = seen(&machine, &format!("export 1 {file}"), &at_once("600000"));
+    assert_eq!(steps(&shown), all(5), "{shown}");
+    assert!(shown.contains("[1/5] send root of set 1.2") && shown.contains("[5/5] write /"), "{shown}");
+    ast(&machine, &["--yes", "del", "1"]);
+    let key = machine.root.join("etc/ast/export.pub");
+    let import = format!("import {file} --key {}", key.display());
+    assert_eq!(steps(&seen(&machine, &format!("--quiet {import}"), &at_once("0"))), []);
+    ast(&machine, &["--yes", "del", "4"]);
+    let shown = seen(&machine, &import, &at_once("600000"));
+    assert_eq!(steps(&shown), all(4), "{shown}");
+    assert!(shown.contains("[4/4] receive boot"), "{shown}");
+    // A walk says which snapshot it is in, also where nobody watches; its steps only here.
+    let walk = "tree-run 2 touch /usr/new";
+    let shown = seen(&machine, walk, &at_once("600000"));
+    assert!(shown.contains("== run touch /usr/new in snapshot 2 (1 of 1)") && steps(&shown).len() == 2, "{shown}");
+    for words in [walk, "clone 2", &format!("export 2 {file}"), "run 2 touch /usr/other"] {
+        let out = command(&machine, &words.split(' ').collect::<Vec<_>>()).env("AST_AT_ONCE", "0").output().expect("ast");
+        assert_eq!((out.status.code(), steps(&said(&out).1)), (Some(0), vec![]), "{words}");
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::change::{locked, opened};
 use super::context::{Global, print};
 use super::error::{CommandError, Kind, chain};
+use super::terminal::{Paint, Tone};
 use crate::doctor::{self, CHECKS, Finding};
 
 /// Whether to repair.
@@ -41,14 +42,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
             .collect();
         global.print_json(&json!({ "checks": rows, "mended": mended }))?;
     } else {
-        let mut out = String::new();
+        let (mut out, paint) = (String::new(), Paint::stdout());
         for text in &mended {
             // Writing into a String cannot fail.
-            let _ = writeln!(out, "mended  {text}");
+            let _ = writeln!(out, "{}  {text}", paint.tone(Tone::Notice, "mended"));
         }
         for Finding { check, found } in &results {
-            let mark = if found.is_empty() { "ok" } else { "WRONG" };
-            let _ = writeln!(out, "{mark:<7} {:<4} {}", check.promise, check.rule);
+            let (tone, mark) = if found.is_empty() { (Tone::Well, "ok") } else { (Tone::Bad, "WRONG") };
+            let _ = writeln!(out, "{} {:<4} {}", paint.tone(tone, &format!("{mark:<7}")), check.promise, check.rule);
             for text in found {
                 let _ = writeln!(out, "             {text}");
             }

@@ -3,6 +3,8 @@
 use std::fmt::{Display, Write as _};
 use std::process::ExitCode;
 
+use super::terminal::{Paint, Tone};
+
 /// Kind of a failure; its exit code is part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -70,10 +72,12 @@ impl CommandError {
 
     /// Prints to standard error and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        let mut text = format!("ast: {}\n", self.message);
+        let paint = Paint::stderr();
+        let tone = if self.kind == Kind::Attention { Tone::Notice } else { Tone::Bad };
+        let mut text = format!("{} {}\n", paint.tone(tone, "ast:"), self.message);
         for hint in &self.hints {
             // Writing into a String cannot fail.
-            let _ = writeln!(text, "hint: {hint}");
+            let _ = writeln!(text, "{} {hint}", paint.tone(Tone::Strong, "hint:"));
         }
         eprint!("{text}");
         ExitCode::from(self.kind.code())

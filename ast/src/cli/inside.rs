@@ -9,12 +9,16 @@ use super::context::{Global, print};
 use super::error::{CommandError, Kind};
 use crate::id::{SetId, SnapshotId};
 use crate::plan::Commit;
+use crate::progress;
 use crate::store::Locked;
 use crate::work::{ReadyToSeal, WorkError, WorkingCopy};
 
 /// How long finished work waits for another ast before it is given up: the longest short verb (a deploy, which hashes a kernel) takes
 /// seconds on a slow disk.
 pub(super) const FINISHED: Duration = Duration::from_secs(60);
+
+/// Copy, work, save.
+const STEPS: usize = 3;
 
 /// What becomes of a working copy.
 #[derive(Debug)]
@@ -132,13 +136,16 @@ pub(super) fn once(
     work: impl FnOnce(&WorkingCopy) -> Result<Outcome, CommandError>,
 ) -> Result<Ended, CommandError> {
     let layout = opened(global)?.layout().clone();
+    progress::step(1, STEPS, &format_args!("copy set {set}"));
     let copy = WorkingCopy::create(&layout, set)?;
+    progress::long_step(2, STEPS, &what);
     match work(&copy)? {
         Outcome::Nothing(why) => Ok(Ended::Nothing(why)),
         Outcome::Save(document) if description.is_none() && copy.is_as_made()? => {
             Ok(Ended::Saved(Saved { set, is_new: false, document: with_set(document, set), attention: Ok(()) }))
         }
         Outcome::Save(document) => {
+            progress::long_step(3, STEPS, &"look whether it is whole, and save it");
             let ready = copy.finish()?;
             seal(global, set, &ready, what, description, document).map(Ended::Saved)
         }

@@ -31,6 +31,7 @@ mod rollback;
 mod run;
 mod status;
 mod sync;
+mod terminal;
 mod tmp;
 mod tree;
 mod tree_packages;
@@ -191,6 +192,7 @@ pub fn main() -> ExitCode {
     match manual::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => {
             log_to_stderr(cli.global.verbose);
+            terminal::show_steps(&cli.global);
             match dispatch(cli.command, &cli.global) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => error.report(),
@@ -281,7 +283,7 @@ fn log_to_stderr(verbose: u8) {
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AST_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false);
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal::Paint::stderr().is_on()).without_time().with_target(false);
     // Set twice only by a second call in one process, where the first may stay.
     drop(logger.try_init());
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::change::opened;
 use super::context::{Global, print};
 use super::error::CommandError;
+use super::terminal::{Paint, Tone};
 use crate::deploy::{Status, status};
 use crate::id::DeployId;
 use crate::care;
@@ -54,43 +55,47 @@ fn updates(store: &Store) -> Option<Summary> {
 }
 
 fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
-    let mut out = String::new();
-    let mut line = |name: &str, value: String| {
+    let (mut out, paint) = (String::new(), Paint::stdout());
+    let mut told = |tone: Option<Tone>, name: &str, value: String| {
+        let name = format!("{name:<10}");
+        let painted = |tone| format!("{} {}", paint.tone(tone, &name), paint.tone(tone, &value));
         // Writing into a String cannot fail.
-        let _ = writeln!(out, "{name:<10} {value}");
+        let _ = writeln!(out, "{}", tone.map_or_else(|| format!("{name} {value}"), painted));
     };
     let shown = |d: &Option<crate::deploy::DeploymentStatus>| d.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     match (&status.booted, &status.booted_set) {
-        (None, Some(set)) => line("booted", format!("snapshot {} (set {set}), chosen by hand; its /etc ends with this boot", set.snapshot)),
+        (None, Some(set)) => told(Some(Tone::Notice), "booted", format!("snapshot {} (set {set}), chosen by hand; its /etc ends with this boot", set.snapshot)),
         (booted, _) => {
             let why = status.why.as_ref().map(|w| format!(", started as {w}")).unwrap_or_default();
             let volatile = if status.volatile { "; its /etc ends with this boot" } else { "" };
-            line("booted", format!("{}{why}{volatile}", shown(booted)));
+            told(None, "booted", format!("{}{why}{volatile}", shown(booted)));
         }
     }
     if let Some(instead) = &status.instead_of {
-        line("instead of", instead.clone());
+        told(Some(Tone::Bad), "instead of", instead.clone());
     }
-    line("default", shown(&status.default));
+    told(status.default.as_ref().map(|_| Tone::Well), "default", shown(&status.default));
     if let Some(trial) = &status.trial {
-        line("on trial", format!("{trial}, {} starts left", status.tries.unwrap_or(0)));
+        told(Some(Tone::Notice), "on trial", format!("{trial}, {} starts left", status.tries.unwrap_or(0)));
     }
-    line("fallback", shown(&status.fallback));
-    line("next boot", status.next.to_string());
+    told(None, "fallback", shown(&status.fallback));
+    told(None, "next boot", status.next.to_string());
     if status.counting == Some(false) {
-        line("counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
+        told(Some(Tone::Notice), "counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
     }
     if let Some(list) = kept(&status.kept_vars) {
-        line("kept /var", list);
+        told(None, "kept /var", list);
     }
     for text in updates.map(update_lines).unwrap_or_default() {
-        line("updates", text);
+        // What is said first of a machine that came back.
+        let tone = text.starts_with("degraded: ").then_some(Tone::Notice);
+        told(tone, "updates", text);
     }
     for text in disk {
-        line("disk", text.clone());
+        told(Some(Tone::Bad), "disk", text.clone());
     }
     for problem in &status.problems {
-        line("problem", problem.clone());
+        told(Some(Tone::Bad), "problem", problem.clone());
     }
     out
 }

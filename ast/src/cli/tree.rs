@@ -1,14 +1,19 @@
 //! `tree`, `new`, `clone`, `clone-tree`, `branch`, `cbranch`, `ubranch`, `del`, `pin`, `unpin`: the shape of the tree.
 
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+
 use serde_json::json;
 
 use super::change::{self, opened};
 use super::context::{Global, print};
 use super::error::CommandError;
+use super::terminal::{Paint, Tone};
 use crate::id::SnapshotId;
 use crate::plan::Plan;
 use crate::store::{Store, StoreError};
-use crate::tree::draw;
+use crate::tree::{LEGEND, Mark, Tree, draw_with};
+use crate::volumes;
 
 /// `ast tree` has no words of its own.
 #[derive(Debug, clap::Args)]
@@ -62,7 +67,10 @@ pub(super) fn show(_: &ShowArgs, global: &Global) -> Result<(), CommandError> {
     let store = opened(global)?;
     let (tree, marks) = (store.tree()?, store.marks());
     if !global.json {
-        return print(&draw(tree, &marks));
+        let paint = Paint::stdout();
+        let drawn = draw_with(tree, &marks, &broken(&store, tree), &|mark, word| paint.tone(tone(mark), word));
+        let legend = if std::io::stdout().is_terminal() { format!("{}\n", paint.tone(Tone::Faint, LEGEND)) } else { String::new() };
+        return print(&format!("{drawn}{legend}"));
     }
     let nodes: Vec<_> = tree
         .walk()
@@ -76,6 +84,24 @@ pub(super) fn show(_: &ShowArgs, global: &Global) -> Result<(), CommandError> {
         })
         .collect();
     global.print_json(&json!({ "snapshots": nodes }))
+}
+
+/// Those that are not whole on disk, as far as one may look: nobody but root may everywhere.
+fn broken(store: &Store, tree: &Tree) -> BTreeSet<SnapshotId> {
+    if volumes::sets(store.layout()).is_err() {
+        return BTreeSet::new();
+    }
+    tree.nodes().filter(|node| !volumes::is_whole_set(store.layout(), node.set())).map(|node| node.id).collect()
+}
+
+const fn tone(mark: Mark) -> Tone {
+    match mark {
+        Mark::Default => Tone::Well,
+        Mark::Booted => Tone::Strong,
+        Mark::Trial => Tone::Notice,
+        Mark::Fallback | Mark::Pinned => Tone::Faint,
+        Mark::Broken => Tone::Bad,
+    }
 }
 
 /// Base 0 is also a new tree.

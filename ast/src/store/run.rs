@@ -12,6 +12,7 @@ use crate::etc::{self, Goal, Report};
 use crate::id::DeployId;
 use crate::layout::{self, Layout};
 use crate::plan::{Commit, Plan, Step};
+use crate::progress;
 use crate::sys::{btrfs, file};
 use crate::volumes::{self, Mounts};
 use crate::work::{Parts, WorkError};
@@ -92,8 +93,9 @@ impl Locked {
             return Err(error);
         }
         let mut done = Done { etc: self.merged.take(), ..Done::default() };
-        for step in &plan.after {
+        for (index, step) in plan.after.iter().enumerate() {
             stop::point(&format!("after: {step}"));
+            progress::step(plan.prepare.len() + 2 + index, steps_of(&plan), step);
             if let Err(error) = self.perform(step) {
                 tracing::warn!("committed, but: {error}");
                 // Deleting needs everything before it to have been done, but not that everything else could be deleted.
@@ -123,11 +125,13 @@ impl Locked {
     }
 
     fn prepare_and_commit(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        for step in &plan.prepare {
+        for (index, step) in plan.prepare.iter().enumerate() {
             stop::point(&format!("prepare: {step}"));
+            progress::step(index + 1, steps_of(plan), step);
             self.perform(step)?;
         }
         stop::point(&format!("before: {}", plan.commit));
+        progress::step(plan.prepare.len() + 1, steps_of(plan), &plan.commit);
         self.commit(&plan.commit)
     }
 
@@ -200,6 +204,11 @@ impl Locked {
         }
         Ok(())
     }
+}
+
+/// Steps of a plan, the commit being one.
+fn steps_of(plan: &Plan) -> usize {
+    plan.prepare.len() + 1 + plan.after.len()
 }
 
 /// Name of the program that does it, for the history.

@@ -11,12 +11,15 @@ use super::{OnFile, Result, TransferError};
 use crate::exec::{self, Invocation, Options, Program};
 use crate::id::SetId;
 use crate::layout::{Layout, Part};
+use crate::progress;
 use crate::sys::file;
 use crate::tree::Later;
 use crate::work::Place;
 
 /// zstd's own default: three times as fast as a disk of such a machine writes, and a third larger than the best.
 const LEVEL: i32 = 3;
+/// Each part, and the file.
+const STEPS: usize = Part::ALL.len() + 1;
 /// Files below /etc that make a machine that one, and should not be on two.
 const PRIVATE_ETC: [&str; 2] = ["machine-id", super::key::DEFAULT_KEY];
 /// The same below /var.
@@ -44,7 +47,8 @@ pub struct Wish {
 pub fn pack(layout: &Layout, wish: &Wish, key: &Secret, place: &Place, out: &mut dyn Write, to: &Path) -> Result<Manifest> {
     let mut spool = file::unnamed(place.dir())?;
     let mut parts = Vec::new();
-    for part in Part::ALL {
+    for (index, part) in Part::ALL.into_iter().enumerate() {
+        progress::long_step(index + 1, STEPS, &format_args!("send {} of set {}", part.name(), wish.set));
         let from = layout.set_part(wish.set, part);
         let parent = wish.parent.as_ref().map(|(set, _)| layout.set_part(*set, part));
         let (unpacked, bytes, sums) = send(part, &from, parent.as_deref(), &mut spool, place.dir())?;
@@ -65,6 +69,7 @@ pub fn pack(layout: &Layout, wish: &Wish, key: &Secret, place: &Place, out: &mut
         parts,
         later: Later::new(),
     };
+    progress::long_step(STEPS, STEPS, &format_args!("write {}", to.display()));
     out.write_all(&head(&manifest, key)?).on("write", to)?;
     spool.rewind().on("read back the streams in", place.dir())?;
     io::copy(&mut spool, out).on("write", to)?;

@@ -9,6 +9,7 @@ use super::manifest::PartManifest;
 use super::{OnFile, Result, TransferError};
 use crate::exec::{self, Invocation, Options, Program};
 use crate::layout::Part;
+use crate::progress;
 use crate::sys::{btrfs, file};
 
 /// The four subvolumes of the export are in `into`, an empty directory of a working copy, read-only and known by their content.
@@ -17,7 +18,8 @@ use crate::sys::{btrfs, file};
 /// Refuses: streams that are not what was signed, that end early, or after which something follows.
 pub fn unpack(opened: Opened, into: &Path) -> Result<()> {
     let Opened { manifest, mut input, path, .. } = opened;
-    for (part, said) in manifest.streams() {
+    for (index, (part, said)) in manifest.streams().enumerate() {
+        progress::long_step(index + 1, Part::ALL.len(), &format_args!("receive {}", part.name()));
         receive(part, said, &mut Checked::new(&mut input, part, said), into)?;
         check(part, said, into)?;
         tracing::info!("{}: received", part.name());

@@ -8,7 +8,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use draw::{LEGEND, Marks, draw};
+pub use draw::{LEGEND, Mark, Marks, draw, draw_with};
 pub use recover::recover;
 
 use std::collections::{BTreeMap, BTreeSet};
