@@ -63,7 +63,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         });
     }
     let mut saved = None;
-    change::planned(global, |store| {
+    // Told by the second plan alone: one command, one document.
+    let first = Global { json: false, ..global.clone() };
+    change::planned(&first, |store| {
         // Refused before anything is made, not between the two plans.
         drop(plan_rollback_var(store, var)?);
         let (plan, n) = plan_rollback_snapshot(store)?;

@@ -6,6 +6,7 @@
 mod bed;
 mod ast_sync;
 mod boot;
+mod examples;
 mod live;
 mod machine;
 mod packages;
