@@ -143,6 +143,22 @@ fn s14_a_live_change_is_seen_at_once_and_gone_with_the_next_deploy() {
 }
 
 #[test]
+fn a_live_shell_ends_with_the_document_that_is_documented() {
+    if skipped() {
+        return;
+    }
+    let machine = Running::new();
+    let words = ["--json", "live-chroot"];
+    let mut child = machine.command(&words).spawn().expect("ast");
+    child.stdin.take().expect("a pipe").write_all(b"touch /usr/live\nexit 0\n").expect("typed");
+    let out = child.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&out.stdout);
+    let document: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {out:?}"));
+    assert_eq!(document, serde_json::json!({ "deployment": 2, "shown": ["/usr"] }));
+    common::documents::check(&words, &said);
+}
+
+#[test]
 fn s14_what_starts_the_machine_and_the_only_way_back_are_not_touched() {
     if skipped() {
         return;

@@ -141,7 +141,9 @@ impl Original {
     }
 
     fn ast(&self, words: &[&str]) -> Said {
-        Said::of(&mut self.command(words))
+        let said = Said::of(&mut self.command(words));
+        common::documents::check(words, &said.out);
+        said
     }
 
     fn ok(&self, words: &[&str]) -> String {
@@ -250,6 +252,9 @@ fn a_machine_is_taken_over_in_place_and_given_back() {
     // And back: the original finds what it left.
     let said = machine.ast(&["migrate", "--undo"]);
     assert!(said.code == 3 && said.err.contains("--yes"), "{}", said.err);
+    machine.ok(&["migrate", "--undo", "--yes"]);
+    let taken: serde_json::Value = serde_json::from_str(&machine.ok(&["--json", "migrate"])).expect("one document");
+    assert_eq!((taken["snapshots"].as_array().map(Vec::len), &taken["survivors"]), (Some(5), &serde_json::json!([])), "{taken:#}");
     machine.ok(&["migrate", "--undo", "--yes"]);
     same(&machine, &before, "here");
     assert!(!names("rootfs").contains(&"snapshot-7".to_owned()) && names("var").is_empty() && names("work").is_empty());

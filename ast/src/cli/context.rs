@@ -11,7 +11,7 @@ pub struct Global {
     /// Work on an astOS whose /.snapshots is at DIR/.snapshots (a live USB, an image on a loop device)
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub sysroot: PathBuf,
-    /// Print one JSON document instead of text
+    /// Print one JSON document instead of text; /usr/share/doc/ast/json.md describes each
     #[arg(long, global = true)]
     pub json: bool,
     /// Ask nothing

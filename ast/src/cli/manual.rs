@@ -175,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_its_document_described_or_prints_none() {
+        // Text for a shell, for man and for people; and a service, which `ast check` reports.
+        const NONE: [&str; 4] = ["completions", "man", "help", "auto-upgrade"];
+        let headings = include_str!("../../../docs/json.md").lines().filter(|line| line.starts_with("### `"));
+        let named: std::collections::BTreeSet<&str> = headings.flat_map(|heading| heading.split('`').skip(1).step_by(2)).collect();
+        let command = command();
+        let verbs = command.get_subcommands().filter(|verb| !NONE.contains(&verb.get_name()));
+        let known: std::collections::BTreeSet<&str> = verbs.flat_map(|verb| std::iter::once(verb.get_name()).chain(verb.get_visible_aliases())).collect();
+        assert_eq!(named, known);
+    }
+
+    #[test]
     fn the_manual_names_every_command_and_escapes_what_roff_would_take() {
         let mut page = Vec::new();
         clap_mangen::Man::new(command()).section(SECTION).render(&mut page).expect("rendered");

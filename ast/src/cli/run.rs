@@ -23,11 +23,19 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let invocation = Invocation::words(args.command.clone())?;
     let line = invocation.display();
     inside::change(global, args.snapshot, false, &format!("run {line} in snapshot {}", args.snapshot), |copy| {
-        let ended = copy.run(&invocation, Options::new(Streams::Terminal))?;
+        // With --json standard output is the document's.
+        let streams = if global.json { Streams::Capture } else { Streams::Terminal };
+        let ended = copy.run(&invocation, Options::new(streams))?;
         if ended.status.success() {
-            return Ok(Outcome::Save(json!({ "snapshot": args.snapshot, "status": 0 })));
+            let mut document = json!({ "snapshot": args.snapshot, "status": 0 });
+            if global.json {
+                document["stdout"] = ended.text().into();
+                document["stderr"] = String::from_utf8_lossy(&ended.stderr).into();
+            }
+            return Ok(Outcome::Save(document));
         }
-        Err(CommandError::new(Kind::World, format!("{line} failed in snapshot {} ({})", args.snapshot, ended.status))
+        let tail = if global.json { format!("\n{}", ended.tail()) } else { String::new() };
+        Err(CommandError::new(Kind::World, format!("{line} failed in snapshot {} ({}){}", args.snapshot, ended.status, tail.trim_end()))
             .hint("the snapshot is as it was"))
     })
 }

@@ -2,6 +2,8 @@
 //! and documents does not depend on it. A child process (this very test program) is killed at the store's stop points.
 #![allow(dead_code, clippy::expect_used, clippy::disallowed_methods)]
 
+pub mod documents;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -338,7 +340,9 @@ pub fn command<W: AsRef<std::ffi::OsStr>>(machine: &Machine1, words: &[W]) -> Co
 
 /// What it said.
 pub fn ast(machine: &Machine1, words: &[&str]) -> Said {
-    Said::of(&mut command(machine, words))
+    let said = Said::of(&mut command(machine, words));
+    documents::check(words, &said.out);
+    said
 }
 
 /// Its output, when all was well.

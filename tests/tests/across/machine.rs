@@ -20,6 +20,7 @@ use ast_tests::lab::repo::{self, State};
 use ast_tests::lab::sign::Signer;
 
 use crate::bed::{self, Bed, base, sh};
+use crate::documents;
 
 /// Says why it cannot run, and is true then.
 pub fn skipped() -> bool {
@@ -139,7 +140,9 @@ impl Machine {
     pub fn ast(&self, words: &[&str]) -> Said {
         let out = Command::new(&self.program).arg("--sysroot").arg(&self.root).args(words).stdin(Stdio::null()).output().expect("ast");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) }
+        let said = Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) };
+        documents::check(words, &said.out);
+        said
     }
 
     /// The same, which has to end with 0.

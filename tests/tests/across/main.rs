@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 #[path = "../work/bed.rs"]
 mod bed;
+#[path = "../../../ast/tests/common/documents.rs"]
+mod documents;
 mod ast_sync;
 mod boot;
 mod examples;

@@ -45,10 +45,10 @@ fn a_snapshot_that_lacks_the_package_is_passed_over_by_tree_rmpkg() {
     for words in [
         &["clone", "0"][..],
         &["refresh", "1"],
-        &["install", "1", "note", "member"],
+        &["--json", "install", "1", "note", "member"],
         &["branch", "1"],
         &["branch", "2"],
-        &["remove", "2", "note", "member"],
+        &["--json", "remove", "2", "note", "member"],
         &["--yes", "pin", "2"],
     ] {
         machine.ok(words);

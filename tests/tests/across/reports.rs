@@ -31,7 +31,7 @@ fn a_profile_is_installed_and_which_and_diff_tell_the_truth() {
     machine.ok(&["branch", "1", "-d", "newer"]);
     machine.offer("note", "2", &[]);
     machine.offer("other", "1", &[]);
-    for words in [&["upgrade", "2"][..], &["remove", "2", "app"], &["install", "2", "other", "note"]] {
+    for words in [&["--json", "list", "2"][..], &["--json", "upgrade", "2"], &["remove", "2", "app"], &["install", "2", "other", "note"]] {
         machine.ok(words);
     }
     assert_eq!(machine.ok(&["which", "note"]).out, "1         1-1  desk\n2         2-1  newer\n");

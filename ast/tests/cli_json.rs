@@ -1,0 +1,194 @@
+//! `--json`: every command prints one document, with the keys that `docs/json.md` has and no others.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
+
+mod common;
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use ast::layout::Part;
+use ast::sys::file;
+use common::documents::{self, ELSEWHERE, WITH_SYSTEM, documented_verbs};
+use common::{Machine1, Said, command, n, skipped, write};
+
+/// Keys that nothing here fills, and where they are.
+const NOT_HERE: [&str; 21] = [
+    // Chosen by hand in the menu; other ways to start: ast/tests/store_deploy.rs, ast/src/deploy.
+    "status next.then",
+    "status next.trial",
+    "status next.instead_of",
+    // Deployments with a kept /var and disks that counted errors: ast/tests/store_deploy.rs, tests/care.
+    "status kept_vars[]",
+    "status disk[]",
+    "status problems[]",
+    // Updates that failed: ast/src/updates has them as documents.
+    "status updates.blocked[]",
+    "status updates.undeleted[]",
+    "status updates.trials[]",
+    "check blocked[]",
+    "check undeleted[]",
+    "check trials[]",
+    "clean vars[]",
+    "tmp left[]",
+    "unlock left[]",
+    // Rows of its sisters, and packages: tests/across.
+    "tree-run rows[].change.",
+    "tree-run rows[].hints[]",
+    "tree-run rows[].why",
+    "tree-run rows[].etc",
+    "tree-run rows[].left",
+    "etc-update etc.",
+];
+
+fn json(machine: &Machine1, words: &[&str]) -> serde_json::Value {
+    let words = [&["--json", "--yes"], words].concat();
+    let said = common::ast(machine, &words);
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{words:?}: {error}: {said:?}"))
+}
+
+#[test]
+fn each_command_with_a_document_has_a_test_that_reads_it() {
+    let across = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/across");
+    let sources: String = std::fs::read_dir(across).expect("tests").flatten().map(|entry| common::text(&entry.path())).collect();
+    for verb in WITH_SYSTEM {
+        // `Machine::ast` of these tests compares each document with the documentation.
+        assert!(sources.contains(&format!("\"--json\", \"{verb}\"")), "{verb}");
+    }
+    let verbs = documented_verbs();
+    assert!(WITH_SYSTEM.iter().chain(&ELSEWHERE).all(|verb| verbs.contains(*verb)), "{verbs:?}");
+}
+
+#[test]
+fn a_document_that_is_not_as_documented_is_seen() {
+    let json = |text: &str| serde_json::from_str(text).expect("JSON");
+    let moved = r#""etc": { "kept": [], "merged": [], "conflicts": [{ "path": "/etc/x" }], "renumbered": [] }"#;
+    let table: &[(&str, String, &[&str])] = &[
+        ("pin", r#"{ "snapshot": 1, "pinned": true }"#.into(), &[]),
+        ("pin", r#"{ "snapshot": 1 }"#.into(), &["pinned is documented and not printed"]),
+        ("pin", r#"{ "snapshot": "1", "pinned": true, "more": 0 }"#.into(), &["more is printed and not documented", "snapshot is \"1\""]),
+        ("del", r#"{ "deleted": [1, null] }"#.into(), &["deleted[] is null"]),
+        ("current", r#"{ "snapshot": [] }"#.into(), &["snapshot is a list"]),
+        ("deploy", r#"{ "snapshot": 1, "deployment": 2, "only_in_booted_etc": [] }"#.into(), &[]),
+        (
+            "deploy",
+            format!(r#"{{ "snapshot": 1, "deployment": 2, "only_in_booted_etc": [], {moved} }}"#),
+            &["etc.conflicts[].outcome is documented and not printed"],
+        ),
+        ("frobnicate", "{}".into(), &["has no table"]),
+    ];
+    for (verb, document, expected) in table {
+        let wrong = documents::wrong(verb, &json(document));
+        assert_eq!(wrong.len(), expected.len(), "{verb} {document}: {wrong:?}");
+        assert!(expected.iter().all(|what| wrong.iter().any(|line| line.contains(what))), "{verb} {document}: {wrong:?}");
+    }
+}
+
+#[test]
+fn every_document_has_the_keys_that_are_documented_and_no_others() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::with_busybox();
+    let verbs: Vec<String> = documented_verbs().into_iter().collect();
+    let here: Vec<&str> =
+        verbs.iter().map(String::as_str).filter(|verb| !WITH_SYSTEM.contains(verb) && !ELSEWHERE.contains(verb)).collect();
+    let json = |words: &[&str]| json(&machine, words);
+
+    for words in [&["new", "two"][..], &["clone", "1"], &["branch", "1"], &["cbranch", "2"], &["ubranch", "3", "1"], &["clone-tree", "1"]] {
+        json(words);
+    }
+    for words in [
+        &["desc", "2", "words"][..],
+        &["pin", "2"],
+        &["info", "2"],
+        &["unpin", "2"],
+        &["del", "5"],
+        &["tree"],
+        &["history"],
+        &["doctor"],
+        &["check"],
+    ] {
+        json(words);
+    }
+    json(&["info", "1"]);
+    // What a link that is gone is for.
+    let link = machine.layout().link(n(1), Part::Etc);
+    std::fs::remove_file(&link).expect("a link");
+    json(&["doctor", "--fix"]);
+
+    assert_eq!(json(&["run", "1", "sh", "-c", "echo out; echo err >&2; touch /usr/new"])["stdout"], "out\n");
+    json(&["tree-run", "1", "sh", "-c", "test ! -e /usr/other; echo said"]);
+    let typed = |words: &[&str], text: &str| {
+        let mut child = command(&machine, words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ast");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("typed");
+        let out = child.wait_with_output().expect("ended");
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        documents::check(words, &String::from_utf8_lossy(&out.stdout));
+    };
+    typed(&["--json", "chroot", "1"], "touch /usr/other\nexit 0\n");
+    let failed = common::ast(&machine, &["--json", "tree-run", "1", "sh", "-c", "test ! -e /usr/other"]);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    let editor = machine.root.join("editor");
+    write(&editor, "#!/bin/sh\necho aur::True > $1\n");
+    std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    let said = Said::of(command(&machine, &["--json", "edit-conf", "1"]).env("EDITOR", &editor));
+    documents::check(&["--json", "edit-conf", "1"], &said.out);
+
+    // A dead session, and one that lives.
+    let dead = machine.layout().work_copy("4194305-1-00000000-0");
+    let mut alive = command(&machine, &["run", "1", "sh", "-c", "touch /usr/started; sleep 60"]).spawn().expect("ast");
+    let begun = std::time::Instant::now();
+    let started = || {
+        file::names(&machine.layout().work())
+            .expect("list")
+            .iter()
+            .any(|name| machine.layout().work().join(name).join("root/usr/started").exists())
+    };
+    while !started() {
+        assert!(begun.elapsed().as_secs() < 60, "it does not start");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for verb in [&["tmp"][..], &["unlock", "1"]] {
+        file::make_dirs(&dead).expect("dir");
+        json(verb);
+    }
+    alive.kill().expect("killed");
+    alive.wait().expect("dead");
+
+    // Between machines, and what is here already.
+    let file = machine.root.join("one.ast").to_string_lossy().into_owned();
+    json(&["export", "1", &file]);
+    let key = machine.root.join("etc/ast/export.pub").to_string_lossy().into_owned();
+    assert_eq!(json(&["import", &file, "--key", &key])["new"], false);
+    json(&["del", "1"]);
+    assert_eq!(json(&["import", &file, "--key", &key])["new"], true);
+
+    // What boots: content that nothing boots is whole for the library alone.
+    let mut locked = machine.lock();
+    let of = locked.tree().expect("tree").nodes().map(|node| node.id).max().expect("one");
+    let (plan, two) = ast::deploy::plan_deploy(&locked, of, ast::deploy::How::Trial, ast::deploy::Etc::OfSnapshot).expect("a plan");
+    drop(locked.run(plan).expect("committed"));
+    let arm = locked.boot_block().expect("block").arm;
+    drop(locked);
+    machine.booted(&format!("d={two}\nwhy=trial\narm={arm}\nleft=2\nenv=ok\n"));
+    json(&["status"]);
+    json(&["info", &of.to_string()]);
+    json(&["good"]);
+    json(&["current"]);
+    json(&["status"]);
+    write(&machine.layout().deployment_part(two, Part::Etc).join("edited"), "here\n");
+    json(&["etc-update"]);
+    machine.booted(&format!("d={two}\nwhy=good\nenv=ok\n"));
+    json(&["bad"]);
+
+    // Old updates, and a disk that is too full.
+    let mut locked = machine.lock();
+    let first = common::update(&mut locked, of);
+    common::update(&mut locked, first);
+    drop(locked);
+    json(&["--dry-run", "clean", "--keep", "9", "--min-free", "100%"]);
+    json(&["clean", "--keep", "9", "--min-free", "100%"]);
+
+    let lacking = documents::not_shown(&here, &NOT_HERE);
+    assert!(lacking.is_empty(), "documented, and shown by nothing here:\n{}", lacking.join("\n"));
+}
