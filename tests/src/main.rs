@@ -93,6 +93,9 @@ enum Command {
         /// Only the recording, or the machine, of this seed
         #[arg(long)]
         seed: Option<u64>,
+        /// Only states in which this verb is under way
+        #[arg(long, value_name = "VERB", conflicts_with = "vm")]
+        only: Option<String>,
         /// Shows again the one state that was kept in this directory
         #[arg(long, value_name = "DIRECTORY")]
         again: Option<PathBuf>,
@@ -180,12 +183,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             scenario.start()?.attach()?;
         }
         Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
-        Command::Campaign { native, vm, seed, again } => {
+        Command::Campaign { native, vm, seed, only, again } => {
             let report = campaign::report();
             let well = match (again, vm) {
                 (Some(dir), _) => campaign::native::again(&dir)?,
                 (None, Some(machines)) => campaign::vm::run(&report, machines, seed)?,
-                (None, None) => campaign::native::run(&report, native.unwrap_or(campaign::STATES), seed)?,
+                (None, None) => campaign::native::run(&report, native.unwrap_or(campaign::STATES), seed, only.as_deref())?,
             };
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

@@ -40,7 +40,7 @@ fn s2_s4_every_power_cut_leaves_old_or_new_for_grub_and_kernel() {
 fn s2_s4_every_power_cut_at_more_moments() {
     if std::env::var("AST_LAB_FULL").is_ok_and(|full| !full.is_empty()) && !skipped() {
         let dir = tempfile::tempdir().expect("dir");
-        assert!(native::run(&dir.path().join("campaign.csv"), MORE_STATES, None).expect("replayed"));
+        assert!(native::run(&dir.path().join("campaign.csv"), MORE_STATES, None, None).expect("replayed"));
     } else {
         eprintln!("skipped: only with --full");
     }

@@ -8,11 +8,13 @@ use ast::boot::block::BootBlock;
 use ast::id::{DeployId, SetId};
 use ast::layout;
 use ast::store::Store;
+use ast::sys::file;
 use ast::volumes;
+use ast::work::Token;
 
 use super::eyes::Eyes;
 use super::machine::locked;
-use super::past::{Files, Past, REPAIRED, Root, Was, files_below, said, waiting};
+use super::past::{Files, Past, REPAIRED, Root, UNSETTLED, Was, files_below, said, waiting};
 use crate::cut::{Preview, State};
 
 /// Where btrfs has its superblocks on a disk of this size, and how long they are: bytes.
@@ -109,7 +111,7 @@ impl<'a> Judge<'a> {
             let elsewhere = places.find(|(_, was)| was.said == now).map(|(place, _)| place);
             return Err(format!("verb {confirmed} had returned, and this is the state after {elsewhere:?}: {now}"));
         };
-        whole(self.past, was, &store, &top)?;
+        whole(self.past, was, &store, &top, false)?;
         drop(store);
         let repaired = locked(Store::open(root.path()).map_err(|e| e.to_string())?);
         if let Some(problem) = repaired.repaired().problems.first() {
@@ -118,7 +120,12 @@ impl<'a> Judge<'a> {
         if said(&repaired)? != now {
             return Err(format!("repair made {} of {now}", said(&repaired)?));
         }
-        whole(self.past, was, &repaired, &top)?;
+        whole(self.past, was, &repaired, &top, true)?;
+        let mut shared = Files::new();
+        files_below(&top, layout::VAR_SUBVOL, &mut shared).map_err(|e| e.to_string())?;
+        if let Some((path, _)) = was.shared.iter().find(|(path, made)| shared.get(*path) != Some(made)) {
+            return Err(format!("/{path} has {:?} bytes", shared.get(path).map(Vec::len)));
+        }
         let waits = waiting(&repaired, &top)?;
         if waits != was.waits {
             return Err(format!("{waits:?} waits to become /var, and should be {:?}", was.waits));
@@ -133,7 +140,9 @@ impl<'a> Judge<'a> {
         if on_disk != in_tree {
             return Err(format!("{on_disk} sets on disk, {in_tree} in the tree"));
         }
-        if let Some(left) = volumes::work_copies(again.layout()).map_err(|e| e.to_string())?.first() {
+        // The one that is changed live is this process' own.
+        let dead = |token: &&String| token.parse::<Token>().is_ok_and(|owner| !owner.is_alive());
+        if let Some(left) = volumes::work_copies(again.layout()).map_err(|e| e.to_string())?.iter().find(dead) {
             return Err(format!("the working copy {left} is left"));
         }
         let seen = Seen { confirmed, place };
@@ -148,6 +157,11 @@ fn reachable(read: impl Fn(u64, usize) -> Vec<u8>) -> Vec<u8> {
     SUPERBLOCKS.map(|offset| (offset, SUPERBLOCK)).into_iter().chain(blocks).flat_map(|(offset, len)| read(offset, len)).collect()
 }
 
+/// Whether something of this name, beside the root of a deployment, says that a live change has to be brought to its end.
+fn is_unsettled(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(UNSETTLED)
+}
+
 fn read_at(image: &std::fs::File, offset: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     image.read_exact_at(&mut bytes, offset).expect("readable");
@@ -155,8 +169,8 @@ fn read_at(image: &std::fs::File, offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// Everything that the kernel is told to run or keep is what was made, whole: the deployments of the block, the sets of the tree, what is
-/// kept of `/var`.
-fn whole(past: &Past, was: &Was, store: &Store, top: &Path) -> Result<(), String> {
+/// kept of `/var`. Before it is `repaired`, the `/etc` of a deployment may be in the middle of a live change that is seen not to be settled.
+fn whole(past: &Past, was: &Was, store: &Store, top: &Path, repaired: bool) -> Result<(), String> {
     let layout = store.layout();
     let (block, tree) = (store.block().map_err(|e| e.to_string())?, store.tree().map_err(|e| e.to_string())?);
     let sets: Vec<SetId> = tree.nodes().map(|node| node.set()).collect();
@@ -170,13 +184,21 @@ fn whole(past: &Past, was: &Was, store: &Store, top: &Path) -> Result<(), String
     for dir in dirs.map(|dir| format!("{}/{dir}", layout::SNAPSHOTS_SUBVOL)) {
         let mut there = Files::new();
         files_below(top, &dir, &mut there).map_err(|e| format!("{dir}: {e}"))?;
-        let needed = was.paths.iter().filter(|path| path.strip_prefix(&dir).is_some_and(|rest| rest.starts_with('/')));
-        if let Some(path) = needed.into_iter().find(|path| !there.contains_key(*path)) {
+        let unsettled = file::names(&top.join(&dir)).map_err(|e| e.to_string())?.iter().any(|name| is_unsettled(name));
+        if unsettled && repaired {
+            return Err(format!("a live change of {dir} is not settled"));
+        }
+        let is_open = |path: &str| unsettled && ["/etc/", "/etc.base/"].iter().any(|part| path[dir.len()..].starts_with(part));
+        let inside = |path: &str| path.strip_prefix(&dir).is_some_and(|rest| rest.starts_with('/')) && !is_open(path);
+        if let Some(path) = was.paths.keys().filter(|path| inside(path)).find(|path| !there.contains_key(*path)) {
             return Err(format!("/{path} is not there"));
         }
         // Of what waits beside the deployments, garbage may be half made.
-        for (path, has) in there.iter().filter(|(path, _)| dir != KEPT_VARS || was.paths.contains(*path)) {
-            match past.files.get(path) {
+        let judged = there.iter().filter(|(path, _)| !is_open(path) && (dir != KEPT_VARS || was.paths.contains_key(*path)));
+        for (path, has) in judged {
+            // What is not there after the verb may be there already or still.
+            let version = was.paths.get(path).copied().unwrap_or(0);
+            match past.files.get(path).and_then(|versions| versions.get(version)) {
                 Some(made) if made == has => {}
                 Some(made) => return Err(format!("/{path} has {} bytes, and was made with {}", has.len(), made.len())),
                 None => return Err(format!("/{path} was never made")),

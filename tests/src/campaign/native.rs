@@ -90,8 +90,10 @@ fn sample(state: &State<'_>, dir: &Path) -> Result<PathBuf, CampaignError> {
     Ok(to)
 }
 
-/// Recordings are replayed until the file has `wanted` states, each recording to its end; or that of one seed. Whether none was wrong, ever.
-pub fn run(csv: &Path, wanted: usize, seed: Option<u64>) -> Result<bool, CampaignError> {
+/// Recordings are replayed until the file has `wanted` states, each recording to its end; or that of one seed; or only, in one of them, what is
+/// cut in the verb `only`. Whether none was wrong, ever.
+pub fn run(csv: &Path, wanted: usize, seed: Option<u64>, only: Option<&str>) -> Result<bool, CampaignError> {
+    let mut tried = false;
     let mut rows = Rows::open(csv)?;
     loop {
         let done = rows.of(REPLAY).count() + rows.of(REPAIR).count();
@@ -101,13 +103,13 @@ pub fn run(csv: &Path, wanted: usize, seed: Option<u64>) -> Result<bool, Campaig
         }
         let this = seed.unwrap_or_else(|| next_seed(&rows));
         let complete = rows.of(RECORDING).any(|row| row.seed == this);
-        if complete || (seed.is_none() && done >= wanted) {
+        if complete || (seed.is_none() && only.is_none() && done >= wanted) || std::mem::replace(&mut tried, only.is_some()) {
             println!("{done} states natively, none wrong");
             return Ok(true);
         }
         println!("seed {this}: every verb is recorded; {done} states so far");
         // A thread has its own mounts, and what cannot be recorded at all is told like any other failure.
-        let ended = std::thread::scope(|scope| scope.spawn(|| recording(&mut rows, this)).join());
+        let ended = std::thread::scope(|scope| scope.spawn(|| recording(&mut rows, this, only)).join());
         ended.unwrap_or_else(|panic| Err(CampaignError::of_panic(this, panic.as_ref())))?;
     }
 }
@@ -120,13 +122,13 @@ fn next_seed(rows: &Rows) -> u64 {
 }
 
 /// Every state of one recording that the file does not have yet, and the repairs of some.
-fn recording(rows: &mut Rows, seed: u64) -> Result<(), CampaignError> {
+fn recording(rows: &mut Rows, seed: u64, only: Option<&str>) -> Result<(), CampaignError> {
     let started = Instant::now();
     let dir = tempfile::tempdir().map_err(|source| CampaignError::Io { path: std::env::temp_dir(), source })?;
     let (log, past) = record(&base(dir.path()))?;
     println!("seed {seed}: {} flushes, {} KiB written", log.flushes(), log.bytes() >> 10);
     let mut samples = Vec::new();
-    let shown = Shown { log: &log, past: &past, seed, method: REPLAY, repaired: None, prefix: String::new() };
+    let shown = Shown { log: &log, past: &past, seed, method: REPLAY, repaired: None, only, prefix: String::new() };
     let mut all_well = shown.show(rows, &mut |state| {
         let image = chance(seed, state.tag(), REPAIR_ONE_IN).then(|| sample(state, dir.path())).transpose()?;
         samples.extend(image.map(|image| (image, state.tag().to_owned())));
@@ -136,13 +138,21 @@ fn recording(rows: &mut Rows, seed: u64) -> Result<(), CampaignError> {
     for (image, tag) in judged {
         let Some(seen) = shown.seen(&tag)? else { continue };
         let log = record_repair(&image)?;
-        let shown = Shown { log: &log, past: &past, seed, method: REPAIR, repaired: Some(seen), prefix: format!("repair after {tag}: ") };
+        let shown = Shown {
+            log: &log,
+            past: &past,
+            seed,
+            method: REPAIR,
+            repaired: Some(seen),
+            only: None,
+            prefix: format!("repair after {tag}: "),
+        };
         all_well &= shown.show(rows, &mut |_| Ok(()))?;
         if !all_well {
             break;
         }
     }
-    if all_well {
+    if all_well && only.is_none() {
         let states = rows.all().iter().filter(|row| row.seed == seed && [REPLAY, REPAIR].contains(&row.method.as_str())).count();
         rows.append(Row {
             seed,
@@ -172,6 +182,7 @@ struct Shown<'a> {
     seed: u64,
     method: &'static str,
     repaired: Option<Seen>,
+    only: Option<&'a str>,
     prefix: String,
 }
 
@@ -183,15 +194,18 @@ impl Shown<'_> {
     /// Each state that `rows` do not have is judged and told, until one is wrong, which is kept. Whether none was.
     fn show(&self, rows: &mut Rows, before: &mut dyn FnMut(&State<'_>) -> Result<(), CampaignError>) -> Result<bool, CampaignError> {
         let known = rows.moments(self.method, self.seed);
-        let mut judge = Judge::new(self.past, self.repaired);
+        let judge = RefCell::new(Judge::new(self.past, self.repaired));
         let ended: RefCell<Option<Result<String, CampaignError>>> = RefCell::new(None);
         let since = Cell::new(Instant::now());
         let wanted = |state: &Preview<'_>| {
             since.set(Instant::now());
-            ended.borrow().is_none() && !known.contains(&format!("{}{}", self.prefix, state.tag()))
+            let operation = || self.past.operation(judge.borrow().confirmed(state.last_mark()));
+            let asked_for = self.only.is_none_or(|only| operation() == only);
+            asked_for && ended.borrow().is_none() && !known.contains(&format!("{}{}", self.prefix, state.tag()))
         };
         let mut look = |state: &mut State<'_>| -> Result<(), CampaignError> {
             before(state)?;
+            let mut judge = judge.borrow_mut();
             let confirmed = judge.confirmed(state.marks().last().copied());
             let said = judge.check(state);
             let outcome = match &said {

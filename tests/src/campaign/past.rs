@@ -5,17 +5,18 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use ast::grub::menu;
-use ast::layout::{self, VAR_MARK};
+use ast::layout::{self, Part, VAR_MARK};
 use ast::plan::{Plan, Step};
 use ast::store::machine::Block;
 use ast::store::{Locked, Store};
-use ast::sys::{btrfs, file};
+use ast::sys::btrfs::{self, Access};
+use ast::sys::file;
 use ast::volumes;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{fill, locked, n, write};
-use super::verbs::{VERBS, Verb};
+use super::verbs::{CHANGED_LIVE, VERBS, Verb, change_live};
 use crate::cut::{CutError, Recording, Seed, WriteLog, new_btrfs};
 
 /// Bytes of the disk: btrfs wants 109 MiB at least, and the store a reserve.
@@ -42,6 +43,11 @@ const KEPT: [&str; 3] = ["@.snapshots/sets", "@.snapshots/deploy", "@.snapshots/
 /// Notes beside them that are made later, and what the next `etc-update` throws away.
 const NOTES: [&str; 5] = ["well", ".well.tmp", "armed", ".armed.tmp", "etc.saved.new"];
 
+/// Beginning of the names of what a live change is made of, beside the root that it changes.
+pub(super) const UNSETTLED: &str = "live-";
+/// The verb that is no plan: what is booted is changed.
+const LIVE: &str = "live";
+
 /// Files by their path from the top level of the disk; of links, where they lead.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
@@ -54,8 +60,10 @@ pub(super) struct Was {
     pub said: String,
     /// What GRUB reads besides what it starts, by name.
     pub menus: BTreeMap<String, Option<Vec<u8>>>,
-    /// The files there were, of sets, deployments and what is kept of `/var`.
-    pub paths: BTreeSet<String>,
+    /// The files there were, of sets, deployments and what is kept of `/var`, each in which of its versions.
+    pub paths: BTreeMap<String, usize>,
+    /// The files of the shared `/var`.
+    pub shared: Files,
     /// What waits to become `/var` at the next start of the good one.
     pub waits: Vec<String>,
 }
@@ -65,8 +73,8 @@ pub(super) struct Was {
 pub(super) struct Past {
     /// Before the first verb and after each.
     pub was: Vec<Was>,
-    /// Every file of every set and deployment that ever was.
-    pub files: Files,
+    /// Every file of every set and deployment that ever was. None changes but by a live change, and then there is another version.
+    pub files: BTreeMap<String, Vec<Vec<u8>>>,
     /// The steps that the verbs' plans are made of, by name.
     pub steps: BTreeSet<String>,
 }
@@ -85,25 +93,27 @@ impl Past {
     /// Files of the directory `dir` (from the top level) as they were made.
     pub(super) fn made(&self, dir: &str) -> impl Iterator<Item = (&String, &Vec<u8>)> {
         let dir = format!("{}/", dir.trim_start_matches('/'));
-        self.files.iter().filter(move |(path, _)| path.starts_with(&dir))
+        let found = self.files.iter().filter(move |(path, _)| path.starts_with(&dir));
+        found.filter_map(|(path, versions)| Some((path, versions.first()?)))
     }
 
     fn note(&mut self, verb: &str, store: &Store, top: &Path) {
         let menus = MENUS.map(|name| (name.to_owned(), file::read_if_exists(&store.grub_dir().join("ast").join(name)).expect("readable")));
-        let mut files = Files::new();
+        let (mut files, mut shared) = (Files::new(), Files::new());
         KEPT.iter().for_each(|dir| files_below(top, dir, &mut files).expect("readable"));
-        let was = Was {
-            verb: verb.to_owned(),
-            said: said(store).expect("a state"),
-            menus: menus.into(),
-            paths: files.keys().cloned().collect(),
-            waits: waiting(store, top).expect("readable"),
-        };
-        self.was.push(was);
+        files_below(top, layout::VAR_SUBVOL, &mut shared).expect("readable");
+        let mut paths = BTreeMap::new();
         for (path, bytes) in files {
-            let before = self.files.insert(path.clone(), bytes.clone());
-            assert!(before.is_none_or(|before| before == bytes), "{verb} changed {path}");
+            let versions = self.files.entry(path.clone()).or_default();
+            let version = versions.iter().position(|version| *version == bytes).unwrap_or(versions.len());
+            if version == versions.len() {
+                assert!(versions.is_empty() || verb == LIVE, "{verb} changed {path}");
+                versions.push(bytes);
+            }
+            paths.insert(path, version);
         }
+        let (said, waits) = (said(store).expect("a state"), waiting(store, top).expect("readable"));
+        self.was.push(Was { verb: verb.to_owned(), said, menus: menus.into(), paths, shared, waits });
     }
 }
 
@@ -119,15 +129,16 @@ impl Root {
         let dir = tempfile::tempdir().expect("dir");
         symlink(top.join(layout::SNAPSHOTS_SUBVOL), dir.path().join(".snapshots")).expect("link");
         symlink(top.join(layout::BOOT_SUBVOL), dir.path().join("boot")).expect("link");
+        symlink(top.join(layout::VAR_SUBVOL), dir.path().join("var")).expect("link");
         file::make_dirs(&dir.path().join("run/ast")).expect("dir");
         Self { dir, var: None }
     }
 
-    /// The same with the shared `/var` where a machine has it.
+    /// The same with the shared `/var` mounted, as on a machine.
     fn with_var(top: &Path) -> Self {
         let mut root = Self::of(top);
         let var = root.path().join("var");
-        file::make_dirs(&var).expect("dir");
+        file::remove_if_exists(&var).and_then(|()| file::make_dirs(&var)).expect("dir");
         mount(Some(&top.join(layout::VAR_SUBVOL)), &var, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bound");
         root.var = Some(var);
         root
@@ -156,7 +167,7 @@ impl Drop for Root {
     }
 }
 
-/// What a machine is, in words: the two commits and nothing that follows from them.
+/// What a machine is, in words: the two commits, and that of a live change, and nothing that follows from them.
 pub(super) fn said(store: &Store) -> Result<String, String> {
     let node = |node: &ast::tree::Node| {
         let parent = node.parent.map_or("-".into(), |parent| parent.to_string());
@@ -165,7 +176,9 @@ pub(super) fn said(store: &Store) -> Result<String, String> {
     };
     let nodes: Vec<String> = store.tree().map_err(|e| e.to_string())?.nodes().map(node).collect();
     let block = store.block().map_err(|e| e.to_string())?;
-    Ok(format!("{} | {block:?}", nodes.join(", ")))
+    let mark = store.layout().deployment_part(block.good, Part::Root).join("usr/share/ast/live");
+    let live = file::read_if_exists(&mark).map_err(|e| e.to_string())?.unwrap_or_default();
+    Ok(format!("{} | {block:?} | changed live by {:?}", nodes.join(", "), String::from_utf8_lossy(&live).trim()))
 }
 
 /// What waits to become `/var` when the good one starts next, by the path from the top level.
@@ -184,10 +197,11 @@ pub(super) fn files_below(top: &Path, dir: &str, files: &mut Files) -> std::io::
     };
     for entry in entries {
         let entry = entry?;
-        if NOTES.contains(&&*entry.file_name().to_string_lossy()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if NOTES.contains(&name.as_str()) || name.starts_with(UNSETTLED) {
             continue;
         }
-        let path = format!("{dir}/{}", entry.file_name().to_string_lossy());
+        let path = format!("{dir}/{name}");
         let kind = entry.file_type()?;
         if kind.is_dir() {
             files_below(top, &path, files)?;
@@ -258,7 +272,14 @@ pub(super) fn record(image: &Path) -> Result<(WriteLog, Past), CutError> {
         recording.mark(&past.was.len().to_string())?;
         past.note(name, &locked, &top);
     }
-    drop(root);
+    root.booted(CHANGED_LIVE);
+    let locked = open();
+    change_live(&locked);
+    recording.mark(&past.was.len().to_string())?;
+    past.note(LIVE, &locked, &top);
+    // As the kernel does after half a minute, and any snapshot at once: a commit that waits for nobody's data.
+    btrfs::snapshot(&top.join(layout::ROOT_HOME_SUBVOL), &top.join("somebodys"), Access::ReadOnly).expect("copied");
+    drop((locked, root));
     Ok((apart(recording.finish()?), past))
 }
 

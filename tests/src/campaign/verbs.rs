@@ -9,9 +9,10 @@ use ast::config::autoupdate::Keep;
 use ast::deploy::{self, Etc, How, Var};
 use ast::id::{DeployId, SetId, SnapshotId};
 use ast::layout::Part;
+use ast::live;
 use ast::plan::Plan;
 use ast::retain;
-use ast::store::Store;
+use ast::store::{Locked, Store};
 use ast::sys::btrfs::{self, Access};
 use ast::sys::file;
 use ast::updates::Updates;
@@ -86,6 +87,8 @@ pub(super) const VERBS: [Verb; 30] = [
     verb("etc-update", 7, |s| {
         let (from, dir) = copy(s, n(1));
         let mine = dir.join("mine");
+        // What runs has reported well: there is something to go back to when the next one is changed live.
+        file::replace(&s.layout().deployment_well(d(7)), b"1\n").expect("well");
         btrfs::snapshot(&s.layout().deployment_part(d(7), Part::Etc), &mine, Access::ReadOnly).expect("copied");
         write(&dir.join("etc/saved.conf"), "saved\n");
         made(deploy::plan_save_etc(s, d(7), &mine, from, &dir))
@@ -97,6 +100,25 @@ pub(super) const VERBS: [Verb; 30] = [
         found.plan(s).expect("a plan").expect("something goes")
     }),
 ];
+
+/// The deployment that is changed while it runs, after all of them.
+pub(super) const CHANGED_LIVE: u32 = 8;
+
+/// What `live-chroot` does, with a shell that writes to root, `/etc` and `/var`: more than lies inside metadata.
+pub(super) fn change_live(locked: &Locked) {
+    let session = live::Session::begin(locked).expect("allowed");
+    let parts = session.copy().parts();
+    let var = parts.var.clone().expect("a /var");
+    for (path, text) in [(parts.root.join("usr/bin"), "program"), (parts.etc.clone(), "setting"), (var.join("lib"), "data")] {
+        file::make_dirs(&path).expect("dir");
+        // As a shell does: nothing is synced.
+        std::fs::write(path.join("live"), format!("{text} of a live change\n").repeat(1000)).expect("written");
+    }
+    std::fs::write(parts.etc.join("saved.conf"), "changed\n".repeat(1000)).expect("written");
+    let ready = session.finish(true).expect("judged");
+    let applied = live::apply(locked, &ready, "live change").expect("applied");
+    assert!(applied.unfinished.is_empty(), "{:?}", applied.unfinished);
+}
 
 /// Plans that another one is made with, and which.
 pub const WITHIN: [(&str, &str); 3] =
