@@ -3,7 +3,7 @@
 //! GRUB reads a menu only if it matches its sums, and `good.cfg` only if it is whole, so every state in between these renames
 //! is one that it knows to handle. `grub.cfg` itself is not touched here but by [`write_script`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::GrubError;
 use super::env::Baked;
@@ -25,10 +25,29 @@ pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
     let (menu_text, snapshots_text) = (menu::menu(input)?, menu::snapshots(input));
     check_menu(&menu_text, input)?;
     check_snapshots(&snapshots_text, input)?;
+    file::make_dirs(grub_dir)?;
+    let mut files = Vec::new();
     for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
-        put(grub_dir, name, text)?;
+        files.extend(pair(grub_dir, name, text)?);
     }
-    Ok(())
+    Ok(file::replace_all(grub_dir, &files)?)
+}
+
+/// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads
+/// them when the menu itself is damaged. Whether any was changed.
+///
+/// If interrupted: as [`write_menu`]. The caller commits, and has committed the menu itself before: one of the two is always whole.
+pub fn previous_follows(grub_dir: &Path) -> Result<bool, GrubError> {
+    let mut files = Vec::new();
+    for name in ["snapshots", "menu"] {
+        let Some(text) = file::read_if_exists(&grub_dir.join(format!("{name}.cfg")))? else { continue };
+        let sums = menu::sums(&format!("{name}.prev.cfg"), &text).into_bytes();
+        for (suffix, bytes) in [("cfg", text), ("sums", sums)] {
+            files.extend(if_other(grub_dir.join(format!("{name}.prev.{suffix}")), bytes)?);
+        }
+    }
+    file::replace_all(grub_dir, &files)?;
+    Ok(!files.is_empty())
 }
 
 /// `good.cfg` in `grub_dir` names `baked`; the one before is `good.prev.cfg`. In its place already: nothing is written.
@@ -106,28 +125,31 @@ fn unread(file: &'static str, error: SyntaxError) -> GrubError {
     GrubError::Script { file, error }
 }
 
-/// One file and its sums, the pair before it kept as `NAME.prev.*`.
-fn put(dir: &Path, name: &str, text: &str) -> Result<(), GrubError> {
-    file::make_dirs(dir)?;
+/// What is to be written for one file to be this text, with its sums: the pair before it goes to `NAME.prev.*`, if it is whole.
+fn pair(dir: &Path, name: &str, text: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, GrubError> {
     let at = |suffix: &str| dir.join(format!("{name}{suffix}"));
-    let sums_of_old = file::read_if_exists(&at(".sums"))?;
+    let sums = |name: &str, bytes: &[u8]| menu::sums(&format!("{name}.cfg"), bytes).into_bytes();
+    let mut files = Vec::new();
     if let Some(old) = file::read_if_exists(&at(".cfg"))? {
-        let whole = sums_of_old.is_some_and(|sums| sums == menu::sums(&format!("{name}.cfg"), &old).as_bytes());
+        let whole = file::read_if_exists(&at(".sums"))?.is_some_and(|there| there == sums(name, &old));
         if whole && old == text.as_bytes() {
-            return Ok(());
+            return Ok(files);
         }
         if whole {
-            replace_if_other(&at(".prev.cfg"), &old)?;
-            replace_if_other(&at(".prev.sums"), menu::sums(&format!("{name}.prev.cfg"), &old).as_bytes())?;
+            let sums = sums(&format!("{name}.prev"), &old);
+            files.extend(if_other(at(".prev.cfg"), old)?);
+            files.extend(if_other(at(".prev.sums"), sums)?);
         }
     }
-    file::replace(&at(".cfg"), text.as_bytes())?;
-    Ok(file::replace(&at(".sums"), menu::sums(&format!("{name}.cfg"), text.as_bytes()).as_bytes())?)
+    files.push((at(".cfg"), text.as_bytes().to_owned()));
+    files.push((at(".sums"), sums(name, text.as_bytes())));
+    Ok(files)
 }
 
-/// As [`file::replace`], and a file that holds this already is left alone: most often the menu before is kept already.
-fn replace_if_other(path: &Path, bytes: &[u8]) -> Result<(), GrubError> {
-    if file::read_if_exists(path)?.is_some_and(|there| there == bytes) { Ok(()) } else { Ok(file::replace(path, bytes)?) }
+/// The file, unless it holds this already: most often the menu before is kept already.
+fn if_other(path: PathBuf, bytes: Vec<u8>) -> Result<Option<(PathBuf, Vec<u8>)>, GrubError> {
+    let same = file::read_if_exists(&path)?.is_some_and(|there| there == bytes);
+    Ok((!same).then_some((path, bytes)))
 }
 
 #[cfg(test)]

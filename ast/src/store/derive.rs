@@ -16,9 +16,6 @@ use crate::sys::{SysError, file};
 use crate::tree::Node;
 use crate::volumes;
 
-/// Names of the pairs of menu file and sums that GRUB reads.
-const MENUS: [&str; 2] = ["snapshots", "menu"];
-
 /// `rootfs/snapshot-N`, `etc/etc-N` … lead to the current sets, and none is left of a snapshot that is gone. Whether any was changed.
 ///
 /// If interrupted: some do; the next repair goes on.
@@ -86,7 +83,7 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
         // Before the previous menu follows, so that one of the two is always whole where GRUB reads.
         file::syncfs(&dir)?;
     }
-    let followed = previous_follows(&dir)?;
+    let followed = install::previous_follows(&dir)?;
     if followed {
         file::syncfs(&dir)?;
     }
@@ -166,22 +163,4 @@ pub(super) fn kernel(layout: &Layout, set: SetId) -> Option<String> {
 fn is_bootable(boot: &Path) -> bool {
     boot_env(boot)
         .is_ok_and(|env| std::iter::once(env.linux()).chain(env.initrd().iter().map(String::as_str)).all(|f| boot.join(f).is_file()))
-}
-
-/// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads
-/// them when the menu itself is damaged. Whether any was changed.
-fn previous_follows(dir: &Path) -> Result<bool, StoreError> {
-    let mut changed = false;
-    for name in MENUS {
-        let Some(text) = file::read_if_exists(&dir.join(format!("{name}.cfg")))? else { continue };
-        let sums = menu::sums(&format!("{name}.prev.cfg"), &text).into_bytes();
-        for (suffix, bytes) in [("cfg", &text), ("sums", &sums)] {
-            let path = dir.join(format!("{name}.prev.{suffix}"));
-            if file::read_if_exists(&path)?.as_ref() != Some(bytes) {
-                file::replace(&path, bytes)?;
-                changed = true;
-            }
-        }
-    }
-    Ok(changed)
 }

@@ -22,6 +22,24 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     fsync_dir(parent(path)?)
 }
 
+/// Each path holds exactly its bytes, one after the other, and after the next [`syncfs`] also after a power cut. All are in one directory
+/// of one filesystem, which is synced once for all of them, before the first is replaced.
+///
+/// If interrupted: those up to one of them are new, the others as before; files named `.NAME.tmp` may be left, as by [`replace`].
+pub fn replace_all(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut staged = Vec::new();
+    for (path, bytes) in files {
+        let tmp = beside(path, ".", ".tmp")?;
+        write_as(&tmp, bytes, 0o644)?;
+        staged.push((tmp, path));
+    }
+    syncfs(dir)?;
+    staged.into_iter().try_for_each(|(tmp, path)| fs_rename(&tmp, path))
+}
+
 /// `to` holds what the file `from` holds, now and after a power cut. For files of any size.
 ///
 /// If interrupted: `to` is as before, and a file named `.NAME.tmp` may be left; the next copy overwrites it.
@@ -326,6 +344,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write_synced_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_as(path, bytes, mode)?.sync_data().at("write", path)
+}
+
+fn write_as(path: &Path, bytes: &[u8], mode: u32) -> Result<File> {
     const ACTION: &str = "write";
     let mut file = OpenOptions::new()
         .write(true)
@@ -335,7 +357,8 @@ fn write_synced_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(path)
         .at(ACTION, path)?;
-    file.write_all(bytes).and_then(|()| file.sync_data()).at(ACTION, path)
+    file.write_all(bytes).at(ACTION, path)?;
+    Ok(file)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the room that owns it; the callers above sync the directory")]
@@ -374,6 +397,20 @@ mod tests {
         replace_keeping_old(&path, b"2").expect("second");
         assert_eq!((read(&path).expect("new"), read(&old_copy(&path).expect("name")).expect("old")), (b"2".to_vec(), b"1".to_vec()));
         assert_eq!(names(dir.path()).expect("names"), ["tree.json", "tree.json.old"]);
+    }
+
+    #[test]
+    fn files_that_are_replaced_together_are_all_new_or_none_is_when_one_cannot_be_written() {
+        let dir = tempfile::tempdir().expect("dir");
+        let at = |name: &str| dir.path().join(name);
+        replace(&at("a"), b"old").expect("written");
+        replace_all(dir.path(), &[(at("a"), b"new".to_vec()), (at("b"), b"more".to_vec())]).expect("written");
+        assert_eq!((read(&at("a")).expect("a"), read(&at("b")).expect("b")), (b"new".to_vec(), b"more".to_vec()));
+        assert_eq!(names(dir.path()).expect("list"), ["a", "b"]);
+        // What is in the way of the second keeps the first from being replaced.
+        fs::create_dir(at(".b.tmp")).expect("dir");
+        assert!(replace_all(dir.path(), &[(at("a"), b"newer".to_vec()), (at("b"), b"x".to_vec())]).is_err());
+        assert_eq!(read(&at("a")).expect("a"), b"new");
     }
 
     #[test]
