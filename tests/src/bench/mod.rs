@@ -60,6 +60,8 @@ pub(crate) struct Row {
     theirs: Side,
     /// Theirs by ours that is wanted; `None`: told only.
     at_least: Option<f64>,
+    /// How much longer than that ours may take.
+    allowed: Duration,
     times: usize,
 }
 
@@ -101,9 +103,11 @@ fn tell_or_say(row: &Row) {
 fn tell(row: &Row) -> Result<(), BenchError> {
     let Measured { ours, theirs } = measure(row)?;
     let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+    let allowed = row.allowed.as_secs_f64();
+    let more = if row.allowed.is_zero() { String::new() } else { format!(" and {}", Time(row.allowed)) };
     let wanted = match row.at_least {
-        Some(least) if ratio >= least => format!("≥ {least:.2}: yes"),
-        Some(least) => format!("≥ {least:.2}: NO"),
+        Some(least) if ours.as_secs_f64() <= theirs.as_secs_f64() / least + allowed => format!("≥ {least:.2}{more}: yes"),
+        Some(least) => format!("≥ {least:.2}{more}: NO"),
         None => String::new(),
     };
     println!("{:<28} {:>10}  {:<34} {:>10} {ratio:>7.2}×  {wanted}", row.what, Time(ours), row.theirs.name, Time(theirs));
