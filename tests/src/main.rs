@@ -96,6 +96,9 @@ enum Command {
         /// Only states in which this verb is under way
         #[arg(long, value_name = "VERB", conflicts_with = "vm")]
         only: Option<String>,
+        /// Another file than docs/campaign.csv
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
         /// Shows again the one state that was kept in this directory
         #[arg(long, value_name = "DIRECTORY")]
         again: Option<PathBuf>,
@@ -183,8 +186,8 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             scenario.start()?.attach()?;
         }
         Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
-        Command::Campaign { native, vm, seed, only, again } => {
-            let report = campaign::report();
+        Command::Campaign { native, vm, seed, only, report, again } => {
+            let report = report.unwrap_or_else(campaign::report);
             let well = match (again, vm) {
                 (Some(dir), _) => campaign::native::again(&dir)?,
                 (None, Some(machines)) => campaign::vm::run(&report, machines, seed)?,

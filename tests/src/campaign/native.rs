@@ -127,27 +127,14 @@ fn recording(rows: &mut Rows, seed: u64, only: Option<&str>) -> Result<(), Campa
     let dir = tempfile::tempdir().map_err(|source| CampaignError::Io { path: std::env::temp_dir(), source })?;
     let (log, past) = record(&base(dir.path()))?;
     println!("seed {seed}: {} flushes, {} KiB written", log.flushes(), log.bytes() >> 10);
-    let mut samples = Vec::new();
     let shown = Shown { log: &log, past: &past, seed, method: REPLAY, repaired: None, only, prefix: String::new() };
-    let mut all_well = shown.show(rows, &mut |state| {
-        let image = chance(seed, state.tag(), REPAIR_ONE_IN).then(|| sample(state, dir.path())).transpose()?;
-        samples.extend(image.map(|image| (image, state.tag().to_owned())));
-        Ok(())
-    })?;
-    let judged: Vec<(PathBuf, String)> = if all_well { samples } else { Vec::new() };
-    for (image, tag) in judged {
-        let Some(seen) = shown.seen(&tag)? else { continue };
+    let mut all_well = shown.show(rows)?;
+    let samples = if all_well { shown.samples(dir.path())? } else { Vec::new() };
+    for (image, tag, seen) in samples {
         let log = record_repair(&image)?;
-        let shown = Shown {
-            log: &log,
-            past: &past,
-            seed,
-            method: REPAIR,
-            repaired: Some(seen),
-            only: None,
-            prefix: format!("repair after {tag}: "),
-        };
-        all_well &= shown.show(rows, &mut |_| Ok(()))?;
+        let prefix = format!("repair after {tag}: ");
+        let shown = Shown { log: &log, past: &past, seed, method: REPAIR, repaired: Some(seen), only: None, prefix };
+        all_well &= shown.show(rows)?;
         if !all_well {
             break;
         }
@@ -192,20 +179,16 @@ impl Shown<'_> {
     }
 
     /// Each state that `rows` do not have is judged and told, until one is wrong, which is kept. Whether none was.
-    fn show(&self, rows: &mut Rows, before: &mut dyn FnMut(&State<'_>) -> Result<(), CampaignError>) -> Result<bool, CampaignError> {
+    fn show(&self, rows: &mut Rows) -> Result<bool, CampaignError> {
         let known = rows.moments(self.method, self.seed);
-        let judge = RefCell::new(Judge::new(self.past, self.repaired));
+        let mut judge = Judge::new(self.past, self.repaired);
         let ended: RefCell<Option<Result<String, CampaignError>>> = RefCell::new(None);
         let since = Cell::new(Instant::now());
         let wanted = |state: &Preview<'_>| {
             since.set(Instant::now());
-            let operation = || self.past.operation(judge.borrow().confirmed(state.last_mark()));
-            let asked_for = self.only.is_none_or(|only| operation() == only);
-            asked_for && ended.borrow().is_none() && !known.contains(&format!("{}{}", self.prefix, state.tag()))
+            self.is_asked_for(state) && ended.borrow().is_none() && !known.contains(&format!("{}{}", self.prefix, state.tag()))
         };
         let mut look = |state: &mut State<'_>| -> Result<(), CampaignError> {
-            before(state)?;
-            let mut judge = judge.borrow_mut();
             let confirmed = judge.confirmed(state.marks().last().copied());
             let said = judge.check(state);
             let outcome = match &said {
@@ -245,20 +228,25 @@ impl Shown<'_> {
         }
     }
 
-    /// What one state is.
-    fn seen(&self, tag: &str) -> Result<Option<Seen>, CampaignError> {
+    /// Disks of some states, before anybody looked at them, and what they were found to be.
+    fn samples(&self, dir: &Path) -> Result<Vec<(PathBuf, String, Seen)>, CampaignError> {
         let mut judge = Judge::new(self.past, self.repaired);
-        let mut found = None;
-        replay_some(
-            self.log,
-            self.strategy(),
-            |state| state.tag() == tag,
-            |state| {
-                found = judge.check(state).ok();
-                Ok(String::new())
-            },
-        )?;
-        Ok(found)
+        let wanted = |state: &Preview<'_>| self.is_asked_for(state) && chance(self.seed, state.tag(), REPAIR_ONE_IN);
+        let mut samples = Vec::new();
+        let mut failed = Ok(());
+        replay_some(self.log, self.strategy(), wanted, |state| {
+            match sample(state, dir) {
+                Ok(image) => samples.extend(judge.check(state).ok().map(|seen| (image, state.tag().to_owned(), seen))),
+                Err(error) => failed = Err(error),
+            }
+            Ok(String::new())
+        })?;
+        failed.map(|()| samples)
+    }
+
+    fn is_asked_for(&self, state: &Preview<'_>) -> bool {
+        let confirmed = || Judge::new(self.past, self.repaired).confirmed(state.last_mark());
+        self.only.is_none_or(|only| self.past.operation(confirmed()) == only)
     }
 
     /// Everything that is needed to show the state again lies in a directory, which is returned.
