@@ -54,6 +54,37 @@ fn started(machine: &Machine1, script: &str) -> Child {
     child
 }
 
+/// What only one snapshot has is what comes back when it is deleted; what it shares with its parent does not.
+#[test]
+fn info_tells_size_health_and_history() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::with_busybox();
+    let info = |id: &str| -> serde_json::Value {
+        let (code, said) = ast(&machine, &["--json", "info", id]);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_str(&said).expect("a document")
+    };
+    let busybox = std::fs::metadata("/bin/busybox").expect("busybox-static is installed").len();
+    let stored = busybox.next_multiple_of(4096);
+    assert_eq!((info("1")["exclusive"].as_u64(), info("1")["shared"].as_u64()), (Some(0), Some(stored)));
+    assert_eq!(ast(&machine, &["run", "1", "sh", "-c", "cat /usr/bin/busybox > /usr/copy"]).0, 0);
+    // The working copy shares it until the kernel has cleared that away.
+    let begun = std::time::Instant::now();
+    while info("1")["exclusive"].as_u64() != Some(stored) {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{}", info("1"));
+        ast::sys::btrfs::commit(machine.layout().snapshots()).expect("committed");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!((info("1")["shared"].as_u64(), info("0")["exclusive"].as_u64()), (Some(stored), Some(0)));
+    let told = info("1");
+    assert!(told["history"][0]["what"].as_str().is_some_and(|what| what.starts_with("run sh") && what.ends_with("1.1 becomes 1.2")), "{told}");
+    assert!(told["lacks"].as_array().is_some_and(|lacks| !lacks.is_empty()), "busybox alone boots nothing: {told}");
+    let (_, text) = ast(&machine, &["info", "1"]);
+    assert!(text.contains("health       would not boot: ") && text.contains("exclusive    ") && text.contains("1.1 becomes 1.2"), "{text}");
+}
+
 #[test]
 fn r1_no_shell_is_between_the_words_and_the_command() {
     if skipped() {

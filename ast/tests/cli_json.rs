@@ -111,6 +111,8 @@ fn every_document_has_the_keys_that_are_documented_and_no_others() {
         json(words);
     }
     json(&["info", "1"]);
+    ast::sys::file::replace(&machine.layout().deployment_well(ast::id::DeployId::new(1)), b"1\n").expect("marked");
+    assert_eq!(json(&["info", "0"])["booted_well"], serde_json::json!([1]));
     // What a link that is gone is for.
     let link = machine.layout().link(n(1), Part::Etc);
     std::fs::remove_file(&link).expect("a link");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::{SetId, SnapshotId};
 use crate::sys::{SysError, file};
 use crate::tree::Later;
 
@@ -53,9 +54,47 @@ pub fn read(path: &Path) -> Result<Vec<Line>, SysError> {
     Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
+impl Line {
+    /// Whether the snapshot, or a set of it, is named in what was done. Deployments have numbers too, and so have counts and descriptions.
+    pub fn speaks_of(&self, id: SnapshotId) -> bool {
+        let said: Vec<&str> = self.what.split('"').next().unwrap_or_default().split_whitespace().collect();
+        let mut of_deployments = false;
+        said.iter().enumerate().any(|(at, word)| {
+            let number = word.trim_matches(|c: char| !c.is_ascii_digit());
+            if number.is_empty() {
+                of_deployments = word.starts_with("deployment");
+            }
+            let counts = said.get(at + 1).is_some_and(|next| next.starts_with("snapshots"));
+            let names = number.parse() == Ok(id) || number.parse().is_ok_and(|set: SetId| set.snapshot == id);
+            names && !of_deployments && !counts
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_speaks_of_the_snapshots_that_it_names() {
+        let about = |what: &str| {
+            let line = line(what);
+            (0..10).filter(|n| line.speaks_of(SnapshotId::new(*n))).collect::<Vec<_>>()
+        };
+        for (what, ids) in [
+            ("clone of 0 as 4", &[0, 4][..]),
+            ("branch of 1 as 2 below 1", &[1, 2]),
+            ("delete 3, 4, 5", &[3, 4, 5]),
+            ("clone of the tree 2, 3 snapshots", &[2]),
+            ("describe 1 as \"2 of 3\"", &[1]),
+            ("upgrade: 7.2 becomes 7.3", &[7]),
+            ("deploy snapshot 4 as deployment 5", &[4]),
+            ("retention: delete snapshots 2, 3 and the /var before deployments 4, 5", &[2, 3]),
+            ("pin 6", &[6]),
+        ] {
+            assert_eq!(about(what), ids, "{what}");
+        }
+    }
 
     fn line(what: &str) -> Line {
         Line { time: 1, by: "test".into(), what: what.into(), later: Later::new() }

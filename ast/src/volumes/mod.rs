@@ -2,12 +2,14 @@
 
 mod mounts;
 mod remove;
+mod size;
 
 #[cfg(test)]
 mod tests;
 
 pub use mounts::{MountEntry, Mounts};
 pub use remove::{is_mounted, remove};
+pub use size::{Size, size_of_set};
 
 use std::path::PathBuf;
 
