@@ -29,7 +29,8 @@ pub enum Piece {
 /// What a token is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A word; reserved ones (`if`, `fi` …) are words without quotes, which the parser knows.
+    /// A word; reserved ones (`if`, `fi` …) are words without quotes, which the parser knows. A continued line is a part of a word; one by
+    /// itself is a word of no pieces: GRUB drops it, but no reserved word can stand behind it where a command begins.
     Word(Vec<Piece>),
     /// End of a line.
     Newline,
@@ -89,12 +90,10 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     }
 }
 
-/// Blanks, continued lines and comments are passed over.
+/// Blanks and comments are passed over.
 fn skipped(mut rest: &str) -> &str {
     loop {
         let next = rest.trim_start_matches([' ', '\t']);
-        // Directly before a word it is a part of that word, which is no reserved one then.
-        let next = next.strip_prefix("\\\n").filter(|behind| behind.starts_with([' ', '\t', '\n'])).unwrap_or(next);
         let next = if next.starts_with('#') { next.find('\n').map_or("", |end| next.get(end..).unwrap_or("")) } else { next };
         if next.len() == rest.len() {
             return rest;
@@ -150,7 +149,7 @@ fn part(text: &str) -> IResult<&str, Vec<Piece>> {
         map(take_while1(|c: char| !"{}|&$;<> \t\n'\"\\".contains(c)), move |s: &str| one(Piece::Text(s.to_owned()))),
         map(single, move |s: &str| one(Piece::Text(s.to_owned()))),
         double,
-        value(vec![Piece::Text(String::new())], tag("\\\n")),
+        value(Vec::new(), tag("\\\n")),
         map(preceded(char('\\'), anychar), move |c| one(Piece::Text(c.to_string()))),
         map(variable, move |name: &str| one(Piece::Variable { name: name.to_owned(), quoted: false })),
         map(translated, move |s| one(Piece::Text(s))),

@@ -20,6 +20,11 @@ pub struct Word {
 }
 
 impl Word {
+    /// A continued line between two blanks.
+    fn vanishes(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// Its text, if no variable is in it.
     pub fn literal(&self) -> Option<String> {
         self.pieces
@@ -308,6 +313,12 @@ impl Parser<'_> {
         if words.is_empty() {
             return Err(self.wrong("a command should begin here"));
         }
+        // One of them stays where there is nothing else: a command that says nothing.
+        if words.iter().all(Word::vanishes) {
+            words.truncate(1);
+        } else {
+            words.retain(|word| !word.vanishes());
+        }
         let mut block = None;
         if self.peek() == Some(&Kind::Open) {
             self.at += 1;
@@ -354,7 +365,9 @@ impl Parser<'_> {
         self.take("in", "in is missing")?;
         let mut words = Vec::new();
         while let Some(word) = self.word() {
-            words.push(word);
+            if !word.vanishes() {
+                words.push(word);
+            }
         }
         if !self.delimiters() {
             return Err(self.wrong("the words of a for end with ; or with their line"));

@@ -117,3 +117,25 @@ proptest! {
         prop_assert_eq!(words(&format!("echo {quoted} end")), ["echo", title.as_str(), "end"]);
     }
 }
+
+/// As `grub-script-check` of GRUB 2.06 has it.
+#[test]
+fn a_continued_line_is_a_word_that_vanishes() {
+    let taken = [
+        "\\\n a b\n", "\\\n { a; }\n", "\\\n\n if a; then b; fi\n", "if a; then \\\n b; fi\n", "\\\n menuentry a { b; }\n", "menuentry a \\\n { b; }\n",
+        "for x in \\\n a; do b; done\n", "if \\\n a; then b; fi\n", "a \\\n if b\n",
+    ];
+    for text in taken {
+        assert!(parse(text).is_ok(), "{text:?}");
+    }
+    let refused = [
+        "\\\n if a; then b; fi\n", "\\\nif a; then b; fi\n", "if a; \\\n then b; fi\n", "\\\n for x in a; do b; done\n", "function \\\n f { b; }\n",
+        "function f \\\n { b; }\n", "for x \\\n in a; do b; done\n", "{ a; \\\n }\n", "if a; then b; \\\n fi\n",
+    ];
+    for text in refused {
+        assert!(parse(text).is_err(), "{text:?}");
+    }
+    let script = parse("menuentry 'a' \\\n --class b \"\" \\\n {\n c\n}\n").expect("as stock menus write it");
+    let What::Command { words, .. } = &script[0].what else { panic!("{script:?}") };
+    assert_eq!(words.iter().filter_map(Word::literal).collect::<Vec<_>>(), ["menuentry", "a", "--class", "b", ""]);
+}
