@@ -224,6 +224,9 @@ fn s10_a_disk_that_refuses_reads_is_told() {
     for words in [&["tree"][..], &["info", "1"], &["status"], &["--yes", "branch", "1"], &["--yes", "rollback", "--previous"]] {
         machine.plug_again();
         bad.fails("no-reads");
+        // Not that it is not there: whatever is made anew of what is there would go without it.
+        let whole = volumes::whole_set(&machine.layout(), set("2.1"));
+        assert!(whole.is_err(), "{whole:?}");
         let said = ast(&machine, words);
         eprintln!("{words:?}: {}", said.err.trim());
         assert_told(&said, &format!("{words:?}"));
