@@ -70,6 +70,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if !locked.may_delete() {
         return Err(CommandError::refused("nothing is deleted while a document cannot be read").hint("`ast doctor` says which"));
     }
+    // An update may have failed, or a trial begun, while somebody was asked.
+    let memory = self::memory(&locked)?;
     let now = retain::look(&locked, &memory, &keep)?;
     // How much is free is another number each time.
     if (now.going(), &now.vars) != (found.going(), &found.vars) {

@@ -70,7 +70,8 @@ impl Global {
     /// A line for people, on standard error, unless they want less.
     pub fn say(&self, line: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{line}");
+            // A terminal that is gone is no reason to stop.
+            drop(writeln!(std::io::stderr(), "{line}"));
         }
     }
 

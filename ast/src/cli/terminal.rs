@@ -1,6 +1,6 @@
 //! What only a person at a terminal sees: colours, and which step is done now.
 
-use std::io::{IsTerminal, Stderr, Stdout};
+use std::io::{IsTerminal, Stderr, Stdout, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,9 @@ fn began() -> Instant {
 
 fn show(step: Step<'_>) {
     if step.long || began().elapsed() >= at_once() {
-        eprintln!("{}", Paint::stderr().tone(Tone::Faint, &super::context::clean(&step.to_string())));
+        let line = Paint::stderr().tone(Tone::Faint, &super::context::clean(&step.to_string()));
+        // A terminal that is gone is no reason to stop in the middle of it.
+        drop(writeln!(std::io::stderr(), "{line}"));
     }
 }
 
