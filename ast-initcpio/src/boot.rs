@@ -214,6 +214,14 @@ fn is_mounted(dir: &Path) -> Result<bool, Failure> {
     Ok(above.is_some_and(|above| above.dev() != here.dev()))
 }
 
+/// The initramfs cannot go on, for a reason of its own: a root may be mounted, and if it is a trial's, that start has failed.
+pub fn give_up(options: &Options) -> ExitCode {
+    let voice = Voice::new(options.kmsg.clone());
+    voice.error("the initramfs cannot go on");
+    trial::note("initramfs: it could not go on to the root", options);
+    restart(options, &voice)
+}
+
 /// The machine restarts. Comes back only where tests ask for it, or the kernel refuses.
 fn restart(options: &Options, voice: &Voice) -> ExitCode {
     if options.no_restart {

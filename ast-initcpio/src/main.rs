@@ -1,4 +1,4 @@
-//! Mounts what the boot loader chose, from the initramfs: called by the mkinitcpio hook in the place of its own mounting.
+//! Mounts what the boot loader chose, from the initramfs: called by the mkinitcpio hook, or a unit, in the place of its own mounting.
 //!
 //! ```text
 //!  kernel command line ─┐
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     match options::parse(&arguments) {
         Ok(options::Command::Mount { new_root, options }) => boot::mount(&new_root, &options),
         Ok(options::Command::Evidence { what, options }) => trial::note(&what, &options),
+        Ok(options::Command::Restart { options }) => boot::give_up(&options),
         Err(usage) => {
             eprintln!("{usage}");
             ExitCode::from(2)

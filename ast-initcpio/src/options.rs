@@ -25,6 +25,11 @@ pub enum Command {
         /// With these.
         options: Options,
     },
+    /// The machine restarts, because the initramfs cannot go on. For the emergency of a systemd initramfs.
+    Restart {
+        /// With these.
+        options: Options,
+    },
 }
 
 /// What the kernel offers, and where. Tests replace single ones; nothing that mounts is ever replaced.
@@ -65,8 +70,8 @@ impl Default for Options {
 
 /// The command in these arguments, or how it is used.
 pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
-    const USAGE: &str = "usage: ast-initcpio mount DIRECTORY | ast-initcpio evidence TEXT\n\
-                         Called by the initramfs hook of ast, not by people.";
+    const USAGE: &str = "usage: ast-initcpio mount DIRECTORY | ast-initcpio evidence TEXT | ast-initcpio restart\n\
+                         Called by the hooks and units of ast, not by people.";
     let mut options = Options::default();
     let mut words = Vec::new();
     let mut rest = arguments.iter();
@@ -88,6 +93,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
     match words.as_slice() {
         ["mount", new_root] => Ok(Command::Mount { new_root: (*new_root).into(), options }),
         ["evidence", what @ ..] if !what.is_empty() => Ok(Command::Evidence { what: what.join(" "), options }),
+        ["restart"] => Ok(Command::Restart { options }),
         _ => Err(USAGE),
     }
 }

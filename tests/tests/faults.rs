@@ -58,12 +58,12 @@ fn scenario_04(column: Column, file: &str, how: Damage) {
     came_back(&mut vm, "deployment 2");
 }
 
-columns!(scenario_04_kernel_missing(|c| scenario_04(c, "vmlinuz-linux", Damage::Delete)); test: bios214_raw; full: bios206_gap, efi214, efi206);
-columns!(scenario_04_kernel_empty(|c| scenario_04(c, "vmlinuz-linux", Damage::Empty)); test: bios206_gap; full: bios214_raw, efi214, efi206);
-columns!(scenario_04_kernel_truncated(|c| scenario_04(c, "vmlinuz-linux", Damage::Truncate)); test: efi214; full: bios214_raw, bios206_gap, efi206);
-columns!(scenario_04_kernel_zeroed(|c| scenario_04(c, "vmlinuz-linux", Damage::ZeroMiddle)); test: efi206; full: bios214_raw, bios206_gap, efi214);
-columns!(scenario_04_initramfs_missing(|c| scenario_04(c, "initramfs-linux.img", Damage::Delete)); test: bios206_gap; full: bios214_raw, efi214, efi206);
-columns!(scenario_04_initramfs_truncated(|c| scenario_04(c, "initramfs-linux.img", Damage::Truncate)); test: bios214_raw; full: bios206_gap, efi214, efi206);
+columns!(scenario_04_kernel_missing(|c| scenario_04(c, "vmlinuz-linux", Damage::Delete)); test: bios214_raw; full: bios206_gap, efi214, efi206, efi214_systemd);
+columns!(scenario_04_kernel_empty(|c| scenario_04(c, "vmlinuz-linux", Damage::Empty)); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
+columns!(scenario_04_kernel_truncated(|c| scenario_04(c, "vmlinuz-linux", Damage::Truncate)); test: efi214; full: bios214_raw, bios206_gap, efi206, efi214_systemd);
+columns!(scenario_04_kernel_zeroed(|c| scenario_04(c, "vmlinuz-linux", Damage::ZeroMiddle)); test: efi206; full: bios214_raw, bios206_gap, efi214, efi214_systemd);
+columns!(scenario_04_initramfs_missing(|c| scenario_04(c, "initramfs-linux.img", Damage::Delete)); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
+columns!(scenario_04_initramfs_truncated(|c| scenario_04(c, "initramfs-linux.img", Damage::Truncate)); test: bios214_raw, efi214_systemd; full: bios206_gap, efi214, efi206);
 
 /// Scenario 7: the light goes out after the initramfs, four times; the update is good and is promoted in the end.
 fn scenario_07(column: Column) {
@@ -86,7 +86,7 @@ fn scenario_07(column: Column) {
     assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
 }
 
-columns!(scenario_07_power_cuts_in_a_good_trial(scenario_07); test: bios206_gap; full: bios214_raw, efi214, efi206);
+columns!(scenario_07_power_cuts_in_a_good_trial(scenario_07); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 
 /// Three starts of a trial that resets itself, then the good one: with no human.
 fn falls_back_by_itself(scenario: &Scenario) -> Vm {
@@ -102,9 +102,9 @@ fn scenario_05_or_06(name: &str, column: Column, state: State, cause: &str) {
     came_back(&mut vm, cause);
 }
 
-columns!(scenario_05_panic_before_init(|c| scenario_05_or_06("scenario_05", c, State::V2Panic, "deployment 2")); test: efi214; full: bios214_raw, bios206_gap, efi206);
-columns!(scenario_06_required_check_fails(|c| scenario_05_or_06("scenario_06", c, State::V2BadCheck, "50-fail")); test: efi206; full: bios214_raw, bios206_gap, efi214);
-columns!(scenario_06_check_never_returns(|c| scenario_05_or_06("scenario_06", c, State::V2HungCheck, "50-")); test: bios206_gap; full: bios214_raw, efi214, efi206);
+columns!(scenario_05_panic_before_init(|c| scenario_05_or_06("scenario_05", c, State::V2Panic, "deployment 2")); test: efi214, efi214_systemd; full: bios214_raw, bios206_gap, efi206);
+columns!(scenario_06_required_check_fails(|c| scenario_05_or_06("scenario_06", c, State::V2BadCheck, "50-fail")); test: efi206; full: bios214_raw, bios206_gap, efi214, efi214_systemd);
+columns!(scenario_06_check_never_returns(|c| scenario_05_or_06("scenario_06", c, State::V2HungCheck, "50-")); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 
 /// A hang before userspace is up: nothing but the hardware watchdog ends it.
 ///
@@ -147,4 +147,4 @@ fn scenario_06_unit(column: Column) {
     came_back(&mut vm, "kiosk");
 }
 
-columns!(scenario_06_unit_newly_fails(scenario_06_unit); test: efi214; full: bios214_raw, bios206_gap, efi206);
+columns!(scenario_06_unit_newly_fails(scenario_06_unit); test: efi214; full: bios214_raw, bios206_gap, efi206, efi214_systemd);

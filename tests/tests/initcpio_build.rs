@@ -49,12 +49,15 @@ fn build(dir: &Path, conf: &str, program: bool, drop_in: bool) -> Output {
         "cd {dir}; rm -rf upper work usr; mkdir -p upper work usr mkinitcpio.conf.d; rm -f mkinitcpio.conf.d/* image
          mount -t tmpfs layers usr; mkdir usr/upper usr/work; mount -t overlay o -o lowerdir=/usr/lib,upperdir=usr/upper,workdir=usr/work /usr/lib
          mkdir -p /usr/lib/ast; rm -f /usr/lib/ast/ast-initcpio; {program}; {drop_in}
+         mkdir -p /usr/lib/systemd/system /usr/lib/systemd/system.conf.d; cp {units}/* /usr/lib/systemd/system; cp {conf}/* /usr/lib/systemd/system.conf.d
          export MKINITCPIO_LIBRARY={p}/tests/mkinitcpio/usr/lib/initcpio MKINITCPIO_CONF={dir}/mkinitcpio.conf MKINITCPIO_HOOKS={p}/mkinitcpio/hooks
-         export MKINITCPIO_INSTALL={p}/tests/mkinitcpio/usr/lib/initcpio/install:{p}/mkinitcpio/install:{dir}/install
+         export MKINITCPIO_INSTALL={dir}/install:{p}/tests/mkinitcpio/usr/lib/initcpio/install:{p}/mkinitcpio/install
          exec {p}/tests/mkinitcpio/usr/bin/mkinitcpio -r {dir} -k {RELEASE} -g {dir}/image",
         dir = dir.display(),
         p = p.display(),
         program = if program { "cp /bin/true /usr/lib/ast/ast-initcpio" } else { "true" },
+        units = p.join("mkinitcpio/systemd").display(),
+        conf = p.join("packaging/system.conf.d").display(),
         drop_in = if drop_in { format!("cp {}/mkinitcpio/ast.conf mkinitcpio.conf.d/", p.display()) } else { "true".into() },
     );
     Command::new("unshare").args(["-m", "--propagation", "private", "bash", "-ec", &script]).output().expect("unshare")
@@ -89,15 +92,39 @@ fn the_image_has_our_program_and_what_it_mounts_with() {
 }
 
 #[test]
+fn an_image_of_systemd_has_our_units_and_no_hook() {
+    let dir = workshop();
+    let functions = "add_systemd_unit() { add_file \"$(PATH=/usr/lib/systemd/system type -P \"$1\")\"; }
+        add_systemd_drop_in() { add_file - \"/etc/systemd/system/$1.d/$2.conf\" 644; }
+        build() { add_symlink /init usr/lib/systemd/systemd; }\n";
+    std::fs::write(dir.path().join("install/systemd"), functions).expect("hook");
+    let out = build(dir.path(), "HOOKS=(base systemd block fsck)\n", true, true);
+    assert!(out.status.success(), "{}", told(&out));
+    let names = unpack(dir.path(), "-t --quiet");
+    let units = ["ast-root", "ast-restart", "ast-break", "ast-trial-modules"].map(|name| format!("usr/lib/systemd/system/{name}.service"));
+    let links = ["initrd-root-fs.target.requires/ast-root", "emergency.target.wants/ast-restart"];
+    let links = links.map(|name| format!("usr/lib/systemd/system/{name}.service"));
+    let others = ["usr/lib/ast/ast-initcpio", "sysroot", "etc/modules-load.d/ast.conf", "usr/lib/systemd/system.conf.d/50-ast.conf"].map(String::from);
+    for want in units.iter().chain(&links).chain(&others) {
+        assert!(names.lines().any(|name| name == want), "{want} is not in:\n{names}");
+    }
+    assert!(!names.lines().any(|name| name == "hooks/ast"), "a hook that nothing runs is in:\n{names}");
+    // The mount that systemd plans because of `root=` is not made over ours, and an emergency is no shell for whoever passes by.
+    let drop_in = |unit: &str| unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system/{unit}.d/ast.conf"));
+    assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));
+    assert!(drop_in("emergency.service").contains("ConditionKernelCommandLine=ast.attended"), "{}", drop_in("emergency.service"));
+}
+
+#[test]
 fn a_build_that_could_not_boot_fails() {
     let dir = workshop();
-    // The systemd hook is known by the functions it brings.
-    std::fs::write(dir.path().join("install/systemd"), "add_systemd_unit() { :; }\nbuild() { :; }\n").expect("hook");
+    // The systemd hook is known by the functions it brings. This one finds no unit.
+    std::fs::write(dir.path().join("install/systemd"), "add_systemd_unit() { false; }\nbuild() { :; }\n").expect("hook");
     for (hooks, program, complaint) in [
         ("base ast", true, ""),
         ("base ast", false, "ast-initcpio is missing"),
         ("base ast systemd", true, "'ast' must come after 'systemd'"),
-        ("base systemd ast", true, "images with the 'systemd' hook are not served yet"),
+        ("base systemd ast", true, "ast-root.service cannot be added"),
     ] {
         let out = build(dir.path(), &format!("HOOKS=({hooks})"), program, false);
         assert_eq!(out.status.success(), complaint.is_empty(), "{hooks}: {}", told(&out));
@@ -111,7 +138,7 @@ fn the_drop_in_puts_ours_last_whatever_the_list_is() {
     for (before, after) in [
         ("HOOKS=(base udev block filesystems fsck)", "base udev block filesystems ast"),
         ("HOOKS='base udev block'", "base udev block ast"),
-        ("HOOKS=(base systemd autodetect sd-vconsole block fsck)", "base udev autodetect keymap block ast"),
+        ("HOOKS=(base systemd autodetect sd-vconsole block fsck)", "base systemd autodetect sd-vconsole block ast"),
         ("HOOKS=(base ast block)", "base block ast"),
         ("HOOKS=()", "ast"),
     ] {

@@ -5,12 +5,21 @@ use std::path::Path;
 
 use super::{Lack, cpio};
 
-/// Where our program may be: the hook puts it under its own name.
-const OUR_PROGRAM: [&str; 2] = ["usr/lib/ast/ast-initcpio", "usr/bin/ast-initcpio"];
-/// The runtime hook that calls it, in a busybox image.
-const OUR_HOOK: [&str; 1] = ["hooks/ast"];
-/// What the kernel starts.
-const INIT: [&str; 1] = ["init"];
+/// Something that the boot needs: its places, and its name for people.
+type Part = (&'static [&'static str], &'static str);
+
+/// What every image has, by the places where each may be.
+const ALWAYS: [Part; 2] =
+    [(&["usr/lib/ast/ast-initcpio", "usr/bin/ast-initcpio"], "our program ast-initcpio"), (&["init"], "its first program (init)")];
+/// In an image with this one, hooks are not run.
+const SYSTEMD: &str = "usr/lib/systemd/systemd";
+/// What calls our program in a busybox image.
+const BUSYBOX_CALLER: [Part; 1] = [(&["hooks/ast"], "our hook (hooks/ast)")];
+/// What calls it in one of systemd, and what makes systemd do so.
+const SYSTEMD_CALLER: [Part; 2] = [
+    (&["usr/lib/systemd/system/ast-root.service"], "our unit (ast-root.service)"),
+    (&["usr/lib/systemd/system/initrd-root-fs.target.requires/ast-root.service"], "the link by which systemd starts ast-root.service"),
+];
 /// Modules without which neither the root nor the boot block on FAT can be read.
 const MODULES: [&str; 2] = ["btrfs", "vfat"];
 
@@ -25,15 +34,10 @@ pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
         Err(cpio::CpioError::Compression(program)) => return vec![Lack::Compression(program)],
         Err(error) => return vec![Lack::BadInitramfs(error.to_string())],
     };
-    let has = |places: &[&str]| places.iter().any(|place| names.get(*place).is_some_and(|size| *size > 0));
-    let mut lacks = Vec::new();
-    for (places, what) in
-        [(&OUR_PROGRAM[..], "our program ast-initcpio"), (&OUR_HOOK[..], "our hook (hooks/ast)"), (&INIT[..], "its first program (init)")]
-    {
-        if !has(places) {
-            lacks.push(Lack::InitramfsLacks(what));
-        }
-    }
+    let has = |name: &str| names.get(name).is_some_and(|size| *size > 0);
+    let caller = if has(SYSTEMD) { &SYSTEMD_CALLER[..] } else { &BUSYBOX_CALLER[..] };
+    let missing = ALWAYS.iter().chain(caller).filter(|(places, _)| !places.iter().any(|place| has(place)));
+    let mut lacks: Vec<Lack> = missing.map(|(_, what)| Lack::InitramfsLacks(what)).collect();
     let built_in = fs::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
     for module in MODULES {
         let directories = [format!("usr/lib/modules/{version}/"), format!("lib/modules/{version}/")];

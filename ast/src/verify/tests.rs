@@ -93,6 +93,37 @@ fn s12_a_whole_system_has_nothing_to_find() {
     assert_eq!(check(&parts), []);
 }
 
+/// The same image with systemd in it.
+fn systemd_files() -> Vec<(String, Vec<u8>)> {
+    let units = "usr/lib/systemd/system";
+    let others = [
+        "usr/lib/systemd/systemd".to_owned(),
+        format!("{units}/ast-root.service"),
+        format!("{units}/initrd-root-fs.target.requires/ast-root.service"),
+    ];
+    let busybox = files().into_iter().filter(|(name, _)| name != "hooks/ast");
+    busybox.chain(others.into_iter().map(|name| (name, vec![7; 50]))).collect()
+}
+
+#[test]
+fn s12_an_image_of_systemd_needs_our_unit_and_no_hook() {
+    let (_dir, parts) = system();
+    let with = |files: &[(String, Vec<u8>)]| {
+        fs::write(parts.boot.join("initramfs-linux.img"), image(files)).expect("written");
+        write_sums(&parts.boot).expect("sums");
+        check(&parts).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(with(&systemd_files()), Vec::<String>::new());
+    for (path, what) in [("system/ast-root.service", "our unit"), ("requires/ast-root.service", "the link by which systemd starts")] {
+        let mut files = systemd_files();
+        // A hook does not make up for it: systemd runs none.
+        files.push(("hooks/ast".into(), vec![7; 50]));
+        files.retain(|(name, _)| !name.ends_with(path));
+        let lacks = with(&files);
+        assert!(lacks.len() == 1 && lacks[0].contains(what), "{path}: {lacks:?}");
+    }
+}
+
 type Damage = (&'static str, fn(&Parts), &'static str);
 
 fn image_without(parts: &Parts, name: &str) {

@@ -1,4 +1,4 @@
-//! The columns of the test table: firmware, GRUB, and with them where the boot block is.
+//! The columns of the test table: firmware, GRUB, with them where the boot block is, and the kind of initramfs.
 
 use crate::lab::grub::{Platform, Suite};
 use ast::install::Boot;
@@ -16,11 +16,13 @@ pub enum Column {
     Efi214,
     /// EFI, GRUB 2.06, the same.
     Efi206,
+    /// As [`Self::Efi214`], with systemd in the initramfs; the others have busybox there.
+    Efi214Systemd,
 }
 
 impl Column {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bios214Raw, Self::Bios206Gap, Self::Efi214, Self::Efi206];
+    pub const ALL: [Self; 5] = [Self::Bios214Raw, Self::Bios206Gap, Self::Efi214, Self::Efi206, Self::Efi214Systemd];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Column {
             Self::Bios206Gap => "bios206-gap",
             Self::Efi214 => "efi214",
             Self::Efi206 => "efi206",
+            Self::Efi214Systemd => "efi214-systemd",
         }
     }
 
@@ -37,14 +40,14 @@ impl Column {
         match self {
             Self::Bios214Raw => Boot::BiosRaw,
             Self::Bios206Gap => Boot::BiosGap,
-            Self::Efi214 | Self::Efi206 => Boot::Efi,
+            Self::Efi214 | Self::Efi206 | Self::Efi214Systemd => Boot::Efi,
         }
     }
 
     /// Its GRUB.
     pub fn grub(self) -> Suite {
         match self {
-            Self::Bios214Raw | Self::Efi214 => Suite::G214,
+            Self::Bios214Raw | Self::Efi214 | Self::Efi214Systemd => Suite::G214,
             Self::Bios206Gap | Self::Efi206 => Suite::G206,
         }
     }
@@ -56,7 +59,13 @@ impl Column {
 
     /// Whether its firmware is EFI.
     pub fn is_efi(self) -> bool {
-        matches!(self, Self::Efi214 | Self::Efi206)
+        self.boot() == Boot::Efi
+    }
+
+    /// The packages that only this column has.
+    pub fn packages(self) -> impl Iterator<Item = &'static str> {
+        let initramfs = (self == Self::Efi214Systemd).then_some("initramfs-systemd");
+        self.grub().package().into_iter().chain(initramfs)
     }
 }
 

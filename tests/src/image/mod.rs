@@ -88,7 +88,7 @@ fn make(cache: &Path, image: &Path, column: Column, packages: &Path, grub: &Grub
     );
     std::fs::write(&config, text).map_err(io)?;
     let mut names: Vec<String> = PACKAGES.map(String::from).into();
-    names.extend(column.grub().package().map(String::from));
+    names.extend(column.packages().map(String::from));
     let mkimage = grub.tool("grub-mkimage")?;
     let wish = Wish {
         boot: column.boot(),

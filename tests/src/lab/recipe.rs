@@ -60,8 +60,6 @@ pub struct Recipe {
     pub remove: Vec<String>,
     pub links: BTreeMap<String, String>,
     pub modes: BTreeMap<String, String>,
-    /// Lines put after the first line of a file.
-    pub after_first_line: BTreeMap<String, String>,
     pub depends: Vec<String>,
     pub provides: Vec<String>,
     pub conflicts: Vec<String>,
@@ -142,7 +140,6 @@ fn merged(base: Recipe, variant: Recipe) -> Recipe {
         pkgrel: variant.pkgrel.or(base.pkgrel),
         remove,
         links,
-        after_first_line: variant.after_first_line,
         ..base
     }
 }

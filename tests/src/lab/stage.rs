@@ -1,14 +1,12 @@
 //! The tree of one package: unpacked, cut down, links and modes set, overlays copied over.
 
 use super::cache::{Key, tests_dir};
-use super::error::At as _;
 use super::pool::Pool;
 use super::recipe::{Recipe, Recipes};
 use super::run::script;
 use super::sign::Signer;
 use super::unpack::unpack;
 use super::{Error, Result};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules a machine of the lab can need; the rest of the kernel's stay out, for speed.
@@ -83,14 +81,6 @@ pub fn fill(recipe: &Recipe, recipes: &Recipes, pool: &Pool, signer: &Signer, di
     }
     for (path, mode) in &recipe.modes {
         script(dir, r#"[ -e "$1" ] || mkdir -p "$1"; chmod "$2" "$1""#, &[path, mode])?;
-    }
-    for (path, lines) in &recipe.after_first_line {
-        let file = dir.join(path);
-        let Ok(text) = fs::read_to_string(&file) else {
-            return Err(Error::MissingFile { package: recipe.id(), path: path.clone() });
-        };
-        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        fs::write(&file, format!("{first}\n{lines}\n{rest}")).at(&file)?;
     }
     script(dir, "chown -R 0:0 .; find . -type d -name __pycache__ -prune -exec rm -rf {} +; chmod 755 .", &[]).map(drop)
 }
