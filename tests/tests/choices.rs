@@ -8,7 +8,7 @@ use ast_tests::image::{Column, armed, promoted};
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::{BOOT, Scenario, booted, judged, status, update, update_without_restart};
 use ast_tests::vm::offline::{Damage, Offline};
-use ast_tests::vm::{Vm, cache_dir};
+use ast_tests::vm::{Key, Vm, cache_dir};
 use std::time::Duration;
 
 /// From power on to GRUB's word about what it starts.
@@ -127,7 +127,7 @@ fn scenario_09(column: Column) {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
-columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw, efi206; full: bios206_gap, efi214);
+columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw, efi206; full: bios206_gap, efi214, efi214_systemd);
 
 /// Scenario 10, from the disliked one: `ast rollback --previous`, with the /var of that time (S9).
 fn scenario_10_previous(column: Column) {
@@ -145,7 +145,7 @@ fn scenario_10_previous(column: Column) {
     assert_eq!(now["default"]["deployment"], 1, "{now:#}");
 }
 
-columns!(scenario_10_rollback_previous(scenario_10_previous); test: efi214; full: bios214_raw, bios206_gap, efi206);
+columns!(scenario_10_rollback_previous(scenario_10_previous); test: efi214; full: bios214_raw, bios206_gap, efi206, efi214_systemd);
 
 /// Scenario 10, as the README tells it: the old one is chosen in the menu, then `ast rollback`.
 fn scenario_10_menu(column: Column) {
@@ -166,15 +166,32 @@ fn scenario_10_menu(column: Column) {
     assert!(now["trial"].is_null(), "{now:#}");
 }
 
-columns!(scenario_10_rollback_from_the_menu(scenario_10_menu); test: bios206_gap; full: bios214_raw, efi214, efi206);
+columns!(scenario_10_rollback_from_the_menu(scenario_10_menu); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 
 /// Scenario 11: a snapshot chosen in the menu starts with a volatile /etc, and nothing is written.
 fn scenario_11(column: Column) {
     let scenario = on("scenario_11", column, &promoted(&cache_dir(), column, State::V2).unwrap());
     let mut vm = scenario.start().unwrap();
     vm.menu_choose("Snapshots", MENU).unwrap();
-    vm.menu_choose("^ *\\*?0 ", MENU).unwrap();
-    vm.wait_shell(BOOT).unwrap();
+    if column.is_efi() {
+        // Its firmware steals a key now and then, and an entry that is edited is not looked at again before it starts.
+        vm.menu_choose("^ *\\*?0 ", MENU).unwrap();
+        vm.wait_shell(BOOT).unwrap();
+    } else {
+        // Kernel parameters for this start go between the quotes of `set ast_more=""`; GRUB puts a line with the title above.
+        vm.menu_select("^ *\\*?0 ", MENU).unwrap();
+        vm.send("e").unwrap();
+        vm.expect("ast_chosen", MENU).unwrap();
+        let row = |what: &str| vm.screen().iter().position(|row| row.contains(what)).unwrap();
+        let down = row("ast_more") - row("setparams");
+        vm.send_keys(&vec![Key::Ctrl('n'); down]).unwrap();
+        vm.send_keys(&[Key::Ctrl('e'), Key::Ctrl('b')]).unwrap();
+        vm.send("ast.deadline=77 lab.word").unwrap();
+        vm.send_keys(&[Key::Ctrl('x')]).unwrap();
+        vm.wait_shell(BOOT).unwrap();
+        let line = vm.sh("cat /proc/cmdline").unwrap();
+        assert!(line.ends_with(" ast.deadline=77 lab.word\n"), "{line}");
+    }
     judged(&mut vm).unwrap();
     let record = vm.sh("cat /run/ast/booted").unwrap();
     assert!(record.contains("why=chosen") && record.contains("volatile=1") && record.contains("set=0.1"), "{record}");
@@ -190,7 +207,7 @@ fn scenario_11(column: Column) {
     assert_eq!(vm.sh("find /.snapshots/sets /.snapshots/deploy -name gone").unwrap(), "");
 }
 
-columns!(scenario_11_any_snapshot_from_the_menu(scenario_11); test: bios214_raw; full: bios206_gap, efi214, efi206);
+columns!(scenario_11_any_snapshot_from_the_menu(scenario_11); test: bios214_raw; full: bios206_gap, efi214, efi206, efi214_systemd);
 
 /// Scenario 12: a full disk stops an update with a clear word, the machine goes on, and the space comes back.
 fn scenario_12(column: Column) {
@@ -218,7 +235,7 @@ fn scenario_12(column: Column) {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
-columns!(scenario_12_disk_full(scenario_12); test: bios214_raw; full: bios206_gap, efi214, efi206);
+columns!(scenario_12_disk_full(scenario_12); test: bios214_raw; full: bios206_gap, efi214, efi206, efi214_systemd);
 
 /// Scenario 13: what failed is not tried again with an unrelated package beside it; the repaired one is.
 fn scenario_13(column: Column) {
@@ -239,7 +256,7 @@ fn scenario_13(column: Column) {
     assert_ne!(now["booted"]["deployment"], 1, "{now:#}");
 }
 
-columns!(scenario_13_the_next_good_update(scenario_13); test: bios206_gap; full: bios214_raw, efi214, efi206);
+columns!(scenario_13_the_next_good_update(scenario_13); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 
 /// Scenario 14: the kernel of the promoted default rots. Missing: the one before it, at once. Zeroed inside: after five starts.
 fn scenario_14(column: Column) {
@@ -260,7 +277,7 @@ fn scenario_14(column: Column) {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
-columns!(scenario_14_a_promoted_kernel_rots(scenario_14); test: efi214; full: bios214_raw, bios206_gap, efi206);
+columns!(scenario_14_a_promoted_kernel_rots(scenario_14); test: efi214; full: bios214_raw, bios206_gap, efi206, efi214_systemd);
 
 /// Scenario 15: another entry picked by hand costs a trial no try, and a person's deploy wins over it.
 fn scenario_15(column: Column) {
@@ -281,4 +298,4 @@ fn scenario_15(column: Column) {
     assert_eq!(vm.sh("pacman -Q hello").unwrap(), "hello 1-1\n");
 }
 
-columns!(scenario_15_a_person_during_a_trial(scenario_15); test: efi206; full: bios214_raw, bios206_gap, efi214);
+columns!(scenario_15_a_person_during_a_trial(scenario_15); test: efi206; full: bios214_raw, bios206_gap, efi214, efi214_systemd);
