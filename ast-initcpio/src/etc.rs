@@ -1,19 +1,18 @@
 //! A volatile /etc: that of a snapshot, with this machine's identity and network, lost at the next start (B11).
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::Path;
 
 use ast::layout::Part;
-use ast::sys::mount::{Mounted, MsFlags, mount};
+use ast::sys::mount::{MsFlags, mount};
 use ast::sys::{Result, SysError, file};
 
+use crate::layer::{self, copy_mode};
 use crate::machine::Machine;
 use crate::probe::Parts;
 use crate::voice::Voice;
 
-/// Where the layer that takes the changes is prepared; it is not seen in the running system.
-const UPPER: &str = "/run/ast/etc";
 /// What makes this machine the one that its network and its people know. Names below /etc; `*` ends a name.
 const OWN: [&str; 14] = [
     "NetworkManager/system-connections",
@@ -35,7 +34,7 @@ const OWN: [&str; 14] = [
 /// The /etc of `parts` is at `target`, changes to it are kept in memory, and what makes this machine itself is taken from
 /// the good deployment.
 pub fn volatile(parts: &Parts, machine: &Machine, target: &Path, voice: &Voice) -> Result<()> {
-    if let Err(error) = overlay(&parts.etc, target) {
+    if let Err(error) = layer::over(&parts.etc, target) {
         voice.warn(&format!("{error}; copying /etc instead"));
         mount("etc", target, "tmpfs", MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=0755")?;
         copy_inside(&parts.etc, target)?;
@@ -47,22 +46,6 @@ pub fn volatile(parts: &Parts, machine: &Machine, target: &Path, voice: &Voice) 
             None => voice.warn("no boot block can be read: /etc is without this machine's id, host keys and network"),
         }
     }
-    Ok(())
-}
-
-fn overlay(lower: &Path, target: &Path) -> Result<()> {
-    let base = Path::new(UPPER);
-    file::make_dirs(base)?;
-    let memory = Mounted::new("etc", base, "tmpfs", MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=0700")?;
-    file::make_dirs(&base.join("upper"))?;
-    file::make_dirs(&base.join("work"))?;
-    // The upper directory lends /etc its mode.
-    copy_mode(lower, &base.join("upper"))?;
-    let data = format!("lowerdir={},upperdir={UPPER}/upper,workdir={UPPER}/work", lower.display());
-    mount("etc", target, "overlay", MsFlags::empty(), &data)?;
-    // The overlay has its own hold on it.
-    memory.unmount()?;
-    drop(fs::remove_dir(base));
     Ok(())
 }
 
@@ -121,11 +104,4 @@ fn copy_inside(from: &Path, to: &Path) -> Result<()> {
         copy(&from.join(&name), &to.join(&name))?;
     }
     Ok(())
-}
-
-fn copy_mode(from: &Path, to: &Path) -> Result<()> {
-    let at = |source| SysError { action: "copy owner and mode of", path: from.to_owned(), source };
-    let meta = fs::symlink_metadata(from).map_err(at)?;
-    lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(at)?;
-    fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777)).map_err(at)
 }

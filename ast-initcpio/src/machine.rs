@@ -10,11 +10,12 @@ use ast::boot::BootBlock;
 use ast::boot::medium::{Medium, MediumError};
 use ast::cmdline::{BlockPlace, Cmdline};
 use ast::layout::Layout;
-use ast::sys::mount::{Mounted, MsFlags};
+use ast::sys::mount::Mounted;
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{device, file};
 
 use crate::error::Failure;
+use crate::top;
 use crate::voice::Voice;
 
 /// Where the top level of the btrfs is mounted while the root is put together.
@@ -41,20 +42,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The filesystem that the command line names is mounted, read-only if it cannot be otherwise.
+    /// The filesystem that the command line names is mounted, repaired or read-only if it cannot be otherwise.
     pub fn open(line: &Cmdline, wait: Duration, watchdog: Option<&Watchdog>, voice: &Voice) -> Result<Self, Failure> {
         let uuid = line.root_uuid.as_deref().ok_or(Failure::NoRootUuid)?;
         let device = wait_for(uuid, wait, watchdog).ok_or_else(|| Failure::NoDevice { uuid: uuid.to_owned(), seconds: wait.as_secs() })?;
         file::make_dirs(Path::new(TOP))?;
-        let source = device.to_string_lossy();
-        let mount = |flags| Mounted::new(&source, Path::new(TOP), "btrfs", MsFlags::MS_NOATIME | flags, "subvolid=5");
-        let (top, read_only) = match mount(MsFlags::empty()) {
-            Ok(top) => (top, false),
-            Err(error) => {
-                voice.error(&format!("{error}; trying read-only"));
-                (mount(MsFlags::MS_RDONLY)?, true)
-            }
-        };
+        let (top, read_only) = top::mount(&device, Path::new(TOP), voice)?;
         Ok(Self {
             layout: Layout::of_top_level(top.path()),
             device,

@@ -11,10 +11,12 @@
 mod boot;
 mod error;
 mod etc;
+mod layer;
 mod machine;
 mod options;
 mod probe;
 mod root;
+mod top;
 mod trial;
 mod var;
 mod voice;

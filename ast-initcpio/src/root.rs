@@ -10,6 +10,7 @@ use ast::sys::mount::{MsFlags, bind, mount, remount_bind_ro, unmount_lazy};
 use ast::sys::{Result, file};
 
 use crate::etc;
+use crate::layer;
 use crate::machine::Machine;
 use crate::probe::Parts;
 use crate::var;
@@ -46,8 +47,12 @@ fn shared(parts: &Parts, machine: &Machine, new_root: &Path, voice: &Voice) {
             voice.warn(&format!("{error}; going on without it"));
         }
     };
+    // What is written there is lost where nothing can be kept; a service that cannot write at all would not even run.
+    let written = |from: &Path, to: &Path| {
+        if machine.read_only { layer::over(from, to).or_else(|_| bind(from, to)) } else { bind(from, to) }
+    };
     let var = new_root.join("var");
-    if let Err(error) = bind(&machine.at_top(VAR_SUBVOL), &var) {
+    if let Err(error) = written(&machine.at_top(VAR_SUBVOL), &var) {
         // Services that need /var find it empty, and the machine can still be reached and repaired.
         voice.error(&format!("{error}; /var is empty and lost at the next start"));
         optional(mount("var", &var, "tmpfs", MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=0755"));
@@ -56,8 +61,8 @@ fn shared(parts: &Parts, machine: &Machine, new_root: &Path, voice: &Voice) {
     optional(bind(&parts.boot, &boot).and_then(|()| remount_bind_ro(&boot)));
     optional(bind(&machine.at_top(BOOT_SUBVOL).join("grub"), &boot.join("grub")));
     optional(bind(&machine.at_top(SNAPSHOTS_SUBVOL), &new_root.join(".snapshots")));
-    optional(bind(&machine.at_top(HOME_SUBVOL), &new_root.join("home")));
-    optional(bind(&machine.at_top(ROOT_HOME_SUBVOL), &new_root.join("root")));
+    optional(written(&machine.at_top(HOME_SUBVOL), &new_root.join("home")));
+    optional(written(&machine.at_top(ROOT_HOME_SUBVOL), &new_root.join("root")));
     let cache = new_root.join(CACHE);
     optional(file::make_dirs(&cache).and_then(|()| bind(&machine.at_top(CACHE_SUBVOL), &cache)));
 }

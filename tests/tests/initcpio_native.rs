@@ -381,3 +381,100 @@ fn mounting_takes_less_than_thirty_milliseconds_more_than_a_plain_mount() {
     // A debug build and other tests on the same cores: the aim of 30 ms is measured by `cargo test --release` on a quiet machine.
     assert!(ours <= plain + 150, "plain mount {plain} ms, ast-initcpio {ours} ms");
 }
+
+/// The byte on a disk with single metadata at which the block with this logical address is.
+fn physical(image: &str, logical: u64) -> u64 {
+    let chunks = sh(&format!("btrfs inspect-internal dump-tree -t chunk {image} | grep -E 'CHUNK_ITEM|length|stripe 0'"));
+    let number = |line: &str, after: &str| -> u64 {
+        let text = line.split(after).nth(1).and_then(|rest| rest.trim_start().split([' ', ')']).next()).expect(after);
+        text.parse().expect(after)
+    };
+    let lines: Vec<&str> = chunks.lines().collect();
+    let mut found = lines.chunks(3).filter_map(|chunk| {
+        let [key, length, stripe] = chunk else { return None };
+        let (start, length) = (number(key, "CHUNK_ITEM"), number(length, "length"));
+        (start..start + length).contains(&logical).then(|| number(stripe, "offset") + logical - start)
+    });
+    found.next().expect("a chunk")
+}
+
+/// A number out of the superblock.
+fn superblock(image: &str, field: &str) -> u64 {
+    sh(&format!("btrfs inspect-internal dump-super {image} | awk '$1 == \"{field}\" {{ print $2 }}'")).parse().expect(field)
+}
+
+#[test]
+fn b9_a_log_that_cannot_be_replayed_is_dropped_and_the_machine_starts() {
+    let disk = Disk::new();
+    let crashed = disk.image().with_extension("crashed");
+    // The power goes behind an fsync: the disk is copied as it is at that moment.
+    disk.change(|top| {
+        let top = top.display();
+        sh(&format!("echo synced > {top}/@var/synced; btrfs filesystem sync {top} > /dev/null; dd if=/dev/zero of={top}/@var/last bs=4k count=9 conv=fsync status=none"));
+        sh(&format!("cp --sparse=always {} {}", disk.image().display(), crashed.display()));
+    });
+    let crashed = crashed.display().to_string();
+    let log = superblock(&crashed, "log_root");
+    assert_ne!(log, 0, "nothing was logged");
+    let at = physical(&crashed, log);
+    let put_back = format!("dd if={crashed} of={} bs=1M conv=notrunc,fsync status=none", disk.device);
+
+    // A whole log is replayed, and nobody says a word.
+    sh(&put_back);
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/var/synced; stat -c %s $R/var/last");
+    assert_eq!((started.status, started.seen.as_str()), (0, "synced\n36864\n"), "{started:?}");
+    assert!(!started.said.contains("log"), "{started:?}");
+
+    // A damaged one would keep this machine from starting for ever, whatever deployment is chosen.
+    sh(&put_back);
+    sh(&format!("dd if=/dev/urandom of={} bs=1 seek={at} count=16384 conv=notrunc,fsync status=none", disk.device));
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/var/synced; touch $R/var/new $R/etc/new && echo writable");
+    assert_eq!((started.status, started.seen.as_str()), (0, "synced\nwritable\n"), "{started:?}");
+    assert!(started.said.contains("its log was damaged and is dropped") && !started.booted.volatile, "{started:?}");
+    sh(&format!("btrfs check --readonly {} > /dev/null 2>&1", disk.device));
+    // Once is enough.
+    let started = disk.start("ast.d=6 ast.why=good", "ls $R/var/new");
+    assert!(started.status == 0 && started.said == "<6>ast: deployment 6 is the root (good)\n", "{started:?}");
+}
+
+#[test]
+fn b9_a_torn_superblock_is_replaced_by_its_copy() {
+    let disk = Disk::new();
+    // Of the eight sectors that were being written the last four are of another time.
+    sh(&format!("dd if=/dev/urandom of={} bs=512 seek=132 count=4 conv=notrunc,fsync status=none", disk.device));
+    let started = disk.start("ast.d=6 ast.why=good", "touch $R/var/new && echo writable");
+    assert_eq!((started.status, started.seen.as_str()), (0, "writable\n"), "{started:?}");
+    assert!(started.said.contains("its first superblock was damaged"), "{started:?}");
+    sh(&format!("btrfs check --readonly {} > /dev/null 2>&1", disk.device));
+    let started = disk.start("ast.d=6 ast.why=good", "true");
+    assert!(started.status == 0 && !started.said.contains("superblock"), "{started:?}");
+}
+
+#[test]
+fn b9_a_tree_without_its_root_starts_read_only_by_an_older_one() {
+    let disk = Disk::new();
+    // The machine has been running for a while: what is needed is in older trees too.
+    disk.change(|top| (0..4).for_each(|n| drop(sh(&format!("echo {n} > {0}/@var/n; btrfs filesystem sync {0}", top.display())))));
+    let image = disk.image().display().to_string();
+    let at = physical(&image, superblock(&image, "root"));
+    sh(&format!("dd if=/dev/urandom of={} bs=1 seek={at} count=16384 conv=notrunc,fsync status=none", disk.device));
+    let started = disk.start("ast.d=6 ast.why=good", "cat $R/usr/lib/name; touch $R/var/x $R/etc/x $R/home/x && echo writable");
+    assert_eq!((started.status, started.seen.as_str()), (0, "d6\nwritable\n"), "{started:?}");
+    assert!(started.said.contains("rescue=usebackuproot") && started.booted.volatile, "{started:?}");
+}
+
+#[test]
+fn b9_a_disk_that_cannot_be_written_starts_and_is_left_as_it_is() {
+    let mut disk = Disk::new();
+    let image = disk.image().display().to_string();
+    let sum = || sh(&format!("sha256sum < {image}"));
+    let before = sum();
+    // Not by `blockdev --setro`, which a loop device keeps for whoever gets it next.
+    sh(&format!("losetup -d {}", disk.device));
+    disk.device = sh(&format!("losetup -r -f --show {image}"));
+    let look = "cat $R/var/log; for dir in var etc home root; do touch $R/$dir/x && echo $dir; done; touch $R/.snapshots/x 2>&1 | grep -o Read-only";
+    let started = disk.start("ast.d=6 ast.why=good", look);
+    assert_eq!((started.status, started.seen.as_str()), (0, "log\nvar\netc\nhome\nroot\nRead-only\n"), "{started:?}");
+    assert!(started.said.contains("mounted read-only") && started.booted.volatile, "{started:?}");
+    assert_eq!(sum(), before);
+}

@@ -12,6 +12,7 @@ pub mod mount;
 pub mod namespace;
 #[cfg(feature = "host")]
 pub mod signal;
+pub mod superblock;
 pub mod watchdog;
 
 use std::path::{Path, PathBuf};
