@@ -10,7 +10,7 @@ use ast::boot::BootBlock;
 use ast::boot::medium::{Medium, MediumError};
 use ast::cmdline::{BlockPlace, Cmdline};
 use ast::layout::Layout;
-use ast::sys::mount::Mounted;
+use ast::sys::mount::{Mounted, keep_to_itself};
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{device, file};
 
@@ -48,6 +48,9 @@ impl Machine {
         let device = wait_for(uuid, wait, watchdog).ok_or_else(|| Failure::NoDevice { uuid: uuid.to_owned(), seconds: wait.as_secs() })?;
         file::make_dirs(Path::new(TOP))?;
         let (top, read_only) = top::mount(&device, Path::new(TOP), voice)?;
+        // systemd shares mounts with whoever has the same directory: what is mounted in the new root would be here too, and unmounted there
+        // with this.
+        keep_to_itself(top.path())?;
         Ok(Self {
             layout: Layout::of_top_level(top.path()),
             device,

@@ -55,6 +55,11 @@ pub fn unmount_lazy(target: &Path) -> Result<()> {
     umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).at("unmount", target)
 }
 
+/// What is mounted below `target` from now on is mounted nowhere else, and what is bound from there neither.
+pub fn keep_to_itself(target: &Path) -> Result<()> {
+    nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).at("make private", target)
+}
+
 /// A mount that ends with this value. Its directory stays.
 #[must_use = "it is unmounted when dropped"]
 #[derive(Debug)]

@@ -159,9 +159,10 @@ impl Disk {
         let out = tempfile::tempdir().expect("dir");
         let root = if words.contains("root=") { String::new() } else { format!("root=UUID={} ", self.uuid) };
         std::fs::write(out.path().join("cmdline"), format!("{root}ast.block=raw {words}\n")).expect("command line");
-        // /run is a tmpfs as in an initramfs, /sys is left alone, and pstore and watchdog are nobody's here.
+        // /run is a tmpfs as in an initramfs, /sys is left alone, and pstore and watchdog are nobody's here. Mounts are shared, as under systemd:
+        // what is mounted in one place shows in every other that has the same directory.
         let script = format!(
-            "cd {out}; mount -t tmpfs run /run; mkdir /run/new_root; export R=/run/new_root; : > kmsg; rc=0\n\
+            "cd {out}; mount -t tmpfs run /run; mount --make-shared /run; mkdir /run/new_root; export R=/run/new_root; : > kmsg; rc=0\n\
              {program} mount $R --cmdline cmdline --kmsg {out}/kmsg --watchdog /nowhere --pstore /nowhere --bootstatus /nowhere \
              --wait 1 --no-restart {arguments} > out 2>&1 || rc=$?\n\
              echo $rc > status; cp /run/ast/booted booted 2> /dev/null || true\n\
