@@ -281,13 +281,13 @@ fn a_local_block_is_read_and_left_to_the_initramfs() {
     let disk = disk(Boot::BiosRaw, Suite::G214, &wish);
     let name = "a_local_block_is_read_and_left_to_the_initramfs";
     let mut column = Column { name, ask: Decider::start(name, &disk, false) };
-    let started = column.gives("the local block", "7 trial 4.11 fail");
+    let started = column.gives("the local block", "7 trial 4.111 fail");
     assert_eq!(started.get("ast.block"), Some("local"));
     let places = disk.garble(b"ast_try=7\nast_mode=trial\nast_tries=111");
     // Both copies are damaged; half of them undone leaves A or B whole.
     column.gives("both copies damaged", "6 baked - fail");
     disk.restore(places);
-    column.gives("the initramfs did not count", "7 trial 4.11 fail");
+    column.gives("the initramfs did not count", "7 trial 4.111 fail");
 }
 
 /// Keys of GRUB's menu that are one byte each, so that none is taken apart on its way: to the top, down, start.

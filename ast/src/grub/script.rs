@@ -104,7 +104,7 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
         // No GRUB can write to a file on btrfs: the initramfs counts alone, and is told so.
         BlockPlace::Local => {
             "# The initramfs counts: GRUB cannot write here.\n\
-             function ast_count {\n  set ast_env=fail\n  return 0\n}\n"
+             function ast_count {\n  set ast_env=fail\n  set ast_arm_word=\"ast.arm=$my_arm.1$my_tries\"\n  return 0\n}\n"
         }
         _ => {
             "# A try is counted by a save that reads back.\n\

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod kernel;
+pub mod model;
 
 use crate::vm::{Disk, Firmware, Vm, VmConfig, efi_vars};
 use ast::install::Boot;
