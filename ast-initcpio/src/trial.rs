@@ -51,6 +51,8 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
             }
             Some(watchdog)
         }
+        // In an image of systemd, systemd feeds it from the beginning, because GRUB told it to (`systemd.watchdog_sec=`).
+        Err(error) if error.errno() == Some(nix::errno::Errno::EBUSY) => None,
         Err(error) => {
             voice.warn(&format!("{error}; a hang is not noticed"));
             None
