@@ -6,8 +6,10 @@ use ast::cmdline::BlockPlace;
 use ast::id::{ArmId, DeployId};
 use ast::install::{Boot, Grub};
 use ast_tests::decide::disk::{Copy, DecisionDisk, Wish, initramfs};
+use ast_tests::decide::model::{self, Files, Seen};
 use ast_tests::decide::{Decider, Started};
 use ast_tests::lab::grub::{Platform, Suite, build};
+use proptest::strategy::{Strategy as _, ValueTree as _};
 use std::time::Duration;
 
 /// Longest that a menu or a message may take; machines share two cores with builds.
@@ -196,12 +198,52 @@ fn cannot_write(name: &'static str, disk: &DecisionDisk) {
     column.with("not even the five starts", &BootBlock { starts: 5, ..settled() }, "5 starts 4. fail");
 }
 
+/// Files of the deployments of the disk, as `DEPLOYMENTS` there has them.
+fn files(d: DeployId) -> Files {
+    match d.get() {
+        5..=7 => Files { as_summed: true, load: true },
+        8 | 13 => Files { as_summed: false, load: true },
+        11 | 12 => Files { as_summed: true, load: false },
+        _ => Files { as_summed: false, load: false },
+    }
+}
+
+/// The model that `counters` builds on says what the real GRUB does, in states that nobody thought of.
+fn as_the_model_says(column: &mut Column<'_>, questions: u64) {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let deployment = |numbers: &'static [u32]| proptest::sample::select(numbers).prop_map(DeployId::new);
+    let trial = (deployment(&[5, 6, 7, 7, 7, 8, 9, 11, 12, 13, 14]), proptest::bool::weighted(0.8), 0..4u8)
+        .prop_map(|(deployment, trial, tries)| Trial { deployment, mode: if trial { Mode::Trial } else { Mode::Once }, tries });
+    let block = (deployment(&[5, 6, 6, 9]), proptest::option::of(deployment(&[5, 7, 9, 10])), proptest::option::of(trial), 0..7u8, 0..2u32)
+        .prop_map(|(good, prev, trial, starts, cap)| BootBlock { prev, trial, starts, cap, arm: ArmId::new(4), ..BootBlock::new(good) });
+    let copy = proptest::option::weighted(0.8, block);
+    for n in 0..questions {
+        let (a, b) = (copy.clone(), copy.clone()).new_tree(&mut runner).expect("a state").current();
+        for (which, block) in [(Copy::A, &a), (Copy::B, &b)] {
+            let bytes = block.as_ref().map_or_else(|| vec![b'x'; 512], |block| block.encode().expect("a block").to_vec());
+            column.ask.disk.set(which, &bytes);
+        }
+        let seen = Seen { a: a.as_ref(), b: b.as_ref(), baked: Some(DeployId::new(6)), can_save: true, counts: true, files: &files };
+        let (saved, decision) = model::start(&seen);
+        let decision = decision.expect("the baked one can always be started");
+        column.gives(&format!("question {n}: {a:?} {b:?}"), &decision.short());
+        for (which, before) in [(Copy::A, &a), (Copy::B, &b)] {
+            let last = saved.iter().rev().find(|(copy, _)| *copy == which).map(|(_, block)| block).or(before.as_ref());
+            let found = BootBlock::parse(&column.ask.disk.get(which)).ok();
+            assert_eq!(found.as_ref(), last, "{}: question {n}: {a:?} {b:?}: copy {which:?}", column.name);
+        }
+    }
+}
+
 fn column(name: &'static str, boot: Boot, suite: Suite, all: bool) {
     let disk = disk(boot, suite, &Wish::default());
     let mut column = Column { name, ask: Decider::start(name, &disk, false) };
     core(&mut column);
     if all {
         more(&mut column);
+        as_the_model_says(&mut column, 12);
+    } else {
+        as_the_model_says(&mut column, 3);
     }
     drop(column);
     cannot_write(name, &disk);

@@ -126,7 +126,10 @@ impl Run<'_> {
         self.env_ok = self.seen.can_save;
         if self.env_ok {
             self.saved.push((self.this, self.my.clone()));
-            self.saved.push((self.other, self.my.clone()));
+            // GRUB writes into a block that it can read, and mends none.
+            if self.seen.a.is_some() && self.seen.b.is_some() {
+                self.saved.push((self.other, self.my.clone()));
+            }
         }
         self.env_ok
     }
