@@ -21,14 +21,16 @@ pub fn mount(device: &Path, at: &Path, voice: &Voice) -> Result<(Mounted, bool),
     let writable = || with(MsFlags::empty(), "subvolid=5");
     let readable = |rescue: &str| with(MsFlags::MS_RDONLY, &format!("subvolid=5{rescue}"));
 
+    let say = |text: &str| voice.error(&format!("{source}: {text}"));
+
     let failed = match writable() {
         Ok(top) => return Ok((top, false)),
         Err(error) => error,
     };
-    voice.error(&failed.to_string());
+    say(&failed.to_string());
     match superblock::restore(device) {
         Ok(true) => {
-            voice.error("its first superblock was damaged and is a copy of the second now");
+            say("its first superblock was damaged and is a copy of the second now");
             if let Ok(top) = writable() {
                 return Ok((top, false));
             }
@@ -37,13 +39,13 @@ pub fn mount(device: &Path, at: &Path, voice: &Voice) -> Result<(Mounted, bool),
         Err(error) => voice.warn(&error.to_string()),
     }
     if let Ok(top) = readable("") {
-        voice.error("it is mounted read-only: what is written now is lost");
+        say("it is mounted read-only: what is written now is lost");
         return Ok((top, true));
     }
     if log_is_in_the_way(device, &readable) {
         match superblock::drop_log(device) {
             Ok(()) => {
-                voice.error("its log was damaged and is dropped: what was written in the last seconds before the power went may be lost");
+                say("its log was damaged and is dropped: what was written in the last seconds before the power went may be lost");
                 if let Ok(top) = writable() {
                     return Ok((top, false));
                 }
@@ -53,7 +55,7 @@ pub fn mount(device: &Path, at: &Path, voice: &Voice) -> Result<(Mounted, bool),
     }
     for rescue in RESCUES {
         if let Ok(top) = readable(&format!(",rescue={rescue}")) {
-            voice.error(&format!("it is damaged, and mounted read-only with rescue={rescue}: what is written now is lost"));
+            say(&format!("it is damaged, and mounted read-only with rescue={rescue}: what is written now is lost"));
             return Ok((top, true));
         }
     }
