@@ -50,7 +50,9 @@ impl Machine {
         let (top, read_only) = top::mount(&device, Path::new(TOP), voice)?;
         // systemd shares mounts with whoever has the same directory: what is mounted in the new root would be here too, and unmounted there
         // with this.
-        keep_to_itself(top.path())?;
+        if let Err(error) = keep_to_itself(top.path()) {
+            voice.warn(&error.to_string());
+        }
         Ok(Self {
             layout: Layout::of_top_level(top.path()),
             device,
