@@ -10,7 +10,7 @@ use ast::id::{ArmId, DeployId, SetId};
 use ast::updates::{Candidate, Change, Changes, Effect, Event, Facts, Request, State, Updates};
 use ast_tests::decide::disk::Copy;
 use ast_tests::decide::model::{self, Files, Seen};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 const PREV: DeployId = DeployId::new(5);
 const GOOD: DeployId = DeployId::new(6);
@@ -379,7 +379,7 @@ impl Power<'_> {
 /// What is wrong with a world, if anything: every history of it is looked at. Gives how many states there are.
 fn check(world: &World, by_update: bool) -> Result<usize, String> {
     let first = Machine::armed(by_update);
-    let mut known: HashMap<String, ()> = HashMap::from([(first.key(), ())]);
+    let mut known = HashSet::from([first.key()]);
     let mut waiting = VecDeque::from([first]);
     while let Some(machine) = waiting.pop_front() {
         comes_to_rest(world, &machine)?;
@@ -400,7 +400,7 @@ fn check(world: &World, by_update: bool) -> Result<usize, String> {
         }
         for machine in next {
             always(world, &machine).map_err(|why| format!("{why}: {}", machine.history.join(", ")))?;
-            if known.insert(machine.key(), ()).is_none() {
+            if known.insert(machine.key()) {
                 waiting.push_back(machine);
             }
         }
