@@ -195,6 +195,9 @@ fn any_set(column: Column, shell: fn(&mut Vm)) {
     vm.wait_shell(BOOT).unwrap();
     let seen = vm.sh("findmnt -no FSTYPE /etc; cat /etc/machine-id; cat /run/ast/booted; systemctl is-system-running --wait; systemctl --failed --plain --no-legend").unwrap();
     assert_eq!(seen, "overlay\n0123456789abcdef0123456789abcdef\nset=0.1\nwhy=chosen\nvolatile=1\nblock=".to_owned() + bench.words.split_once("ast.block=").unwrap().1 + "\nrunning\n");
+    // systemd that crashes would stand still for ever, with nobody there to see it.
+    vm.send("kill -SEGV 1\r").unwrap();
+    vm.wait_reset(BOOT).unwrap();
     vm.power_cut();
 
     // The last root= counts: this one is nobody's.
