@@ -20,7 +20,12 @@ pub(super) type Planned = Option<(Plan, String, Value)>;
 
 /// The machine, opened for reading.
 pub(super) fn opened(global: &Global) -> Result<Store, CommandError> {
-    Ok(Store::open(&global.sysroot)?)
+    let store = Store::open(&global.sysroot)?;
+    // Where the original's own system runs, its /boot/grub is not the one that GRUB reads.
+    if let Err(error) = crate::legacy::show_grub(&store) {
+        tracing::warn!("what GRUB reads cannot be seen: {}", chain(&error));
+    }
+    Ok(store)
 }
 
 /// The machine, locked and repaired; what the repair did is told.
@@ -134,7 +139,7 @@ impl From<StoreError> for CommandError {
             StoreError::NoKeptVar(_) => failure.hint("`--with-var=DEPLOYMENT` chooses one; without it the rollback leaves /var as it is"),
             StoreError::VarHolds(_) => failure.hint("move what is in it to a plain directory, or roll back without --with-var"),
             StoreError::Original { .. } => failure.hint("`ast migrate --dry-run` says what taking it over would do"),
-            StoreError::OriginalBoot => failure.hint("until then its own menu starts it; `ast migrate --help` says how far this is taken over"),
+            StoreError::OriginalBoot => failure.hint("`ast migrate --boot` puts our boot script in its place; the original's menu stays an entry of it"),
             StoreError::NoFallback => failure.hint("`ast deploy N` takes any snapshot"),
             _ if error.is_locked() => failure.hint("wait for it to end"),
             _ if error.needs_newer() => failure.hint("`ast ast-sync` brings a newer ast"),

@@ -1,5 +1,6 @@
 //! Rules about what boots: block, deployments, menu.
 
+use crate::deploy::record;
 use crate::grub::install::baked_in;
 use crate::id::{DeployId, SetId};
 use crate::store::{Store, vars};
@@ -40,7 +41,9 @@ pub(super) fn deployments(store: &Store) -> Vec<String> {
     }
     let Ok(block) = store.block() else { return Vec::new() };
     let named = [Some(block.good), block.prev, block.trial.map(|t| t.deployment)];
-    named.into_iter().flatten().flat_map(|d| lacks(store, d)).collect()
+    // Nor is its system, which our boot script starts with its own initramfs, until something is deployed.
+    let theirs = |d: &DeployId| record::load(store.layout(), *d).is_ok_and(|record| record.by == crate::legacy::BY);
+    named.into_iter().flatten().filter(|d| !theirs(d)).flat_map(|d| lacks(store, d)).collect()
 }
 
 fn lacks(store: &Store, d: DeployId) -> Vec<String> {
@@ -56,7 +59,8 @@ pub(super) fn named(store: &Store) -> Vec<String> {
         Err(error) => return vec![error.to_string()],
     };
     let there = |d: &DeployId| volumes::is_whole_deployment(store.layout(), *d);
-    let entries = baked.iter().map(|b| b.good).filter(|d| !there(d)).map(|d| format!("the baked entry names deployment {d}, which is not whole"));
+    let entries =
+        baked.iter().map(|b| b.good).filter(|d| !there(d)).map(|d| format!("the baked entry names deployment {d}, which is not whole"));
     let sets = menu_sets(store).into_iter().filter(|set| !volumes::is_whole_set(store.layout(), *set));
     entries.chain(sets.map(|set| format!("the menu names set {set}, which is not whole"))).collect()
 }

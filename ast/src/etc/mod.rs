@@ -31,6 +31,19 @@ pub use bring::{Brought, Owned, Pristine, bring};
 pub use decide::is_carried;
 pub use report::{Conflict, Outcome, Report, shown};
 
+/// Everything in the directory `from` is in the directory `to`, which is like it: content, owners, modes, times, attributes.
+///
+/// If interrupted: a part of it is.
+pub fn copy_into(from: &Path, to: &Path) -> Result<(), SysError> {
+    let owners = Owners::default();
+    let copier = copy::Copier(&owners);
+    for name in file::names(from)? {
+        copier.copy(&from.join(&name), &to.join(&name))?;
+    }
+    let meta = std::fs::symlink_metadata(from).map_err(|source| SysError { action: "look at", path: from.to_owned(), source })?;
+    copier.as_source(from, &meta, to)
+}
+
 /// The `/etc` of a deployment, and what tells which of it was changed on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {

@@ -13,6 +13,8 @@ use super::parser::{What, Word, entries, parse};
 use super::script::{self, ScriptConfig};
 use crate::sys::file;
 
+/// The `grub.cfg` of the original Python program, below GRUB's directory, on a machine that was its.
+pub const ORIGINAL_MENU: &str = "ast/original.cfg";
 /// What `grub.cfg` is like, below GRUB's directory, if ast wrote it.
 const SCRIPT_SUMS: &str = "ast/grub.sums";
 

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::GrubError;
 use super::defaults::Defaults;
+use super::install::ORIGINAL_MENU;
 use crate::id::{SetId, SnapshotId};
 
 /// Characters of a description in a menu line: a serial terminal has 80 columns, and GRUB cuts what is longer.
@@ -185,6 +186,8 @@ pub enum OtherSystem {
         /// UUID (or NTFS or FAT serial) of its filesystem.
         fs_uuid: String,
     },
+    /// The menu that the original Python program left on a machine that was its.
+    Original,
     /// The setup program of the firmware (EFI only).
     FirmwareSetup,
 }
@@ -341,6 +344,12 @@ fn entry(text: &mut String, other: &OtherSystem) -> Result<(), GrubError> {
                 "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    set root=\"$ast_other_root\"\n    if chainloader +1; then boot; fi\n  fi\n}}\n",
                 named(title),
                 found(fs_uuid)?
+            ),
+        ),
+        OtherSystem::Original => push(
+            text,
+            format_args!(
+                "menuentry 'The original ast and its menu' --id ast-original --class ast {{\n  configfile \"($ast_root)/@boot/grub/{ORIGINAL_MENU}\"\n}}\n"
             ),
         ),
         OtherSystem::FirmwareSetup => {

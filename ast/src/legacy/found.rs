@@ -71,7 +71,21 @@ pub struct Found {
 
 /// Whether any of the README's paths is a subvolume, where we have links.
 pub(super) fn has_subvolumes(layout: &Layout) -> bool {
-    names(layout, Part::Root).is_ok_and(|all| all.values().any(|path| btrfs::is_subvolume(path)))
+    names(layout, Part::Root).is_ok_and(|all| all.values().any(|path| is_theirs(path)))
+}
+
+/// Links are ours, and lead to subvolumes.
+fn is_theirs(path: &Path) -> bool {
+    !path.is_symlink() && btrfs::is_subvolume(path)
+}
+
+/// Every subvolume of the original's below `/.snapshots`: snapshots, deployments, working copies.
+pub(super) fn subvolumes(layout: &Layout) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for part in Part::ALL {
+        all.extend(names(layout, part)?.into_values().filter(|path| is_theirs(path)));
+    }
+    Ok(all)
 }
 
 /// Everything of the original below `/.snapshots`.
@@ -88,10 +102,7 @@ pub fn look(layout: &Layout) -> Result<Found> {
     let shape = shape.unwrap_or_default();
     let mut parts = BTreeMap::new();
     for part in Part::ALL {
-        parts.insert(
-            part.name(),
-            names(layout, part)?.into_iter().filter(|(_, path)| btrfs::is_subvolume(path)).collect::<BTreeMap<_, _>>(),
-        );
+        parts.insert(part.name(), names(layout, part)?.into_iter().filter(|(_, path)| is_theirs(path)).collect::<BTreeMap<_, _>>());
     }
     let at = |part: Part, name: &str| parts.get(part.name()).and_then(|all| all.get(name)).cloned();
     let number = |name: &str| name.strip_prefix(COPY).unwrap_or(name).parse::<SnapshotId>().ok();

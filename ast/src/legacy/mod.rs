@@ -1,14 +1,20 @@
 //! A machine that the original Python program laid out, taken over in place: `migrate`.
 //!
 //! ```text
-//!  look: subvolumes, fstree, descriptions ── plan ──► sets N.1, deployment 1, documents ── commit: tree.json
+//!  look: subvolumes, fstree, descriptions ── plan ──► sets N.1, deployment 1, documents ── commit: tree.json   (take)
 //!        (only read, and left where they are)                                  until then nothing is there but garbage
+//!  our boot script in the GRUB that is there; the original's system by it ── commit: grub.cfg                     (take_boot)
+//!  first deploy: no way back by `undo` any more, but the original's menu is an entry of ours
+//!  the original's subvolumes and documents go ── commit: machine.json                                             (finish)
 //! ```
 //!
-//! What the original had stays as it was and starts as before, until its owner gives it up: its subvolumes are only read, its boot loader is
-//! not touched. Our sets are read-only snapshots of them, so they share all their space. The way back is to delete what is ours.
+//! What the original had stays as it was until its owner gives it up: its subvolumes are only read, and of its boot loader one file is
+//! exchanged. Our sets are read-only snapshots of them, so they share all their space. The way back is to delete what is ours.
 
+mod boot;
+mod finish;
 mod found;
+mod fstab;
 mod python;
 mod shape;
 mod take;
@@ -27,6 +33,8 @@ use crate::sys::{SysError, file};
 use crate::volumes::VolumeError;
 use crate::work::WorkError;
 
+pub use boot::{BootLoader, preview_boot, show_grub, take_boot};
+pub use finish::{finish, preview_finish};
 pub use found::{Deployment, Found, Source, look};
 pub use python::{Value, parse};
 pub use shape::shape;
@@ -50,6 +58,18 @@ pub enum LegacyError {
     /// The way back is closed.
     #[error("{0}")]
     TooLate(&'static str),
+    /// What the original had is still needed.
+    #[error("what the original had cannot be given up: {0}")]
+    TooEarly(&'static str),
+    /// No GRUB that could read our boot script.
+    #[error("the GRUB in @boot/grub cannot start our boot script: {0}; `grub-install` puts a whole one there")]
+    NoGrub(String),
+    /// The boot block has no place.
+    #[error("no EFI system partition is mounted, and the boot block goes there: mount it at {}", .0.display())]
+    NoEsp(PathBuf),
+    /// The medium of the boot block.
+    #[error(transparent)]
+    Medium(#[from] crate::boot::medium::MediumError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,7 +100,7 @@ impl LegacyError {
     /// Whether a rule forbids it, rather than the world failing.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Nothing(_) | Self::NoSnapshot(_) | Self::TooLate(_) => true,
+            Self::Nothing(_) | Self::NoSnapshot(_) | Self::TooLate(_) | Self::TooEarly(_) | Self::NoGrub(_) | Self::NoEsp(_) => true,
             Self::Store(error) => error.is_refusal(),
             _ => false,
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::found::{Deployment, Found, Source};
-use super::{BY, LegacyError, Result, look, undo, var};
+use super::{BY, LegacyError, Result, fstab, look, undo, var};
 use crate::boot::block::BootBlock;
 use crate::deploy::record::Record;
 use crate::grub::BootEnv;
@@ -19,7 +19,7 @@ use crate::tree::{Kind, Later, MAX_DESCRIPTION, Node, Tree, clean_description};
 use crate::work::{self, Parts, Place};
 
 /// The deployment that stands for the original's own system.
-const DEPLOYMENT: DeployId = DeployId::new(1);
+pub(super) const DEPLOYMENT: DeployId = DeployId::new(1);
 
 /// What was taken over, or would be.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub fn take(mut locked: Locked) -> Result<Taken> {
         btrfs::create_subvolume(&to)?;
         var::fill(&source.root, &shared_var, &to)?;
     }
+    stop_point("migrate: etc");
+    make_etc(&layout, &found, &place.inside())?;
     stop_point("migrate: boot");
     make_boot(&found, &place.inside())?;
     let plan = plan(&layout, &found, &tree, &place.inside())?;
@@ -82,6 +84,23 @@ fn set(id: SnapshotId) -> SetId {
 
 fn var_of(inside: &Path, id: SnapshotId) -> PathBuf {
     inside.join(format!("var-{id}"))
+}
+
+/// Copies of each `/etc` that is taken over, which mount nothing of the original's layout.
+fn make_etc(layout: &Layout, found: &Found, inside: &Path) -> Result<()> {
+    let fs_uuid = btrfs::filesystem_uuid(layout.snapshots())?;
+    let (running, _) = running(found)?;
+    let all = sources(found).map(|(id, source)| (etc_of(inside, Some(id)), source.etc.clone()));
+    for (to, from) in all.chain([(etc_of(inside, None), running.etc)]) {
+        btrfs::snapshot(&from, &to, Access::Writable)?;
+        fstab::settle(&to, &fs_uuid)?;
+    }
+    Ok(())
+}
+
+/// The copy of the `/etc` of a snapshot, or of the system that runs.
+fn etc_of(inside: &Path, id: Option<SnapshotId>) -> PathBuf {
+    inside.join(id.map_or_else(|| "etc-running".to_owned(), |id| format!("etc-{id}")))
 }
 
 /// The original's numbers, descriptions and descent. A snapshot whose parent is not taken over is its grandparent's, or a tree of its own.
@@ -154,17 +173,21 @@ fn plan(layout: &Layout, found: &Found, tree: &Tree, inside: &Path) -> Result<Pl
     for (id, source) in sources(found) {
         prepare.push(Step::MakeDir(layout.set(set(id))));
         let var = source.var.clone().unwrap_or_else(|| var_of(inside, id));
-        for (part, from) in [(Part::Root, &source.root), (Part::Etc, &source.etc), (Part::Var, &var), (Part::Boot, &source.boot)] {
+        for (part, from) in
+            [(Part::Root, &source.root), (Part::Etc, &etc_of(inside, Some(id))), (Part::Var, &var), (Part::Boot, &source.boot)]
+        {
             prepare.push(copy(from, layout.set_part(set(id), part), Access::ReadOnly));
         }
     }
     let (parts, _) = running(found)?;
+    // Whether the owner changed it is asked against the snapshot, so both are changed alike.
+    let etc = etc_of(inside, None);
     let base_etc = layout.set_part(running_set(found), Part::Etc);
     let part = |part| layout.deployment_part(DEPLOYMENT, part);
     prepare.extend([
         Step::MakeDir(layout.deployment(DEPLOYMENT)),
         copy(&parts.root, part(Part::Root), Access::ReadOnly),
-        copy(&parts.etc, part(Part::Etc), Access::Writable),
+        copy(&etc, part(Part::Etc), Access::Writable),
         copy(&base_etc, layout.deployment_etc_base(DEPLOYMENT), Access::ReadOnly),
         copy(&inside.join(Part::Boot.name()), part(Part::Boot), Access::ReadOnly),
     ]);
@@ -193,6 +216,6 @@ fn plan(layout: &Layout, found: &Found, tree: &Tree, inside: &Path) -> Result<Pl
 }
 
 /// How this machine was started.
-fn firmware() -> Firmware {
+pub(super) fn firmware() -> Firmware {
     if Path::new("/sys/firmware/efi").is_dir() { Firmware::Efi } else { Firmware::Bios }
 }

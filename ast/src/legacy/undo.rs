@@ -1,6 +1,7 @@
 //! The way back, and the clearing of what an interruption left.
 
-use super::{LegacyError, Result, is_original};
+use super::take::DEPLOYMENT;
+use super::{LegacyError, Result, boot, is_original};
 use crate::layout::{self, Layout};
 use crate::store::machine::Migration;
 use crate::store::{Locked, stop_point};
@@ -44,20 +45,28 @@ pub fn clear(layout: &Layout) -> Result<()> {
 
 /// The machine is the original's again, as if it had never been taken over. What was done with ast since is lost.
 ///
-/// If interrupted: before the tree document goes nothing has changed, after it the rest is garbage that the next `migrate` clears.
-/// Refuses: when our boot loader is in place, or nothing of the original is left.
+/// If interrupted: before the tree document goes only the original's menu may be back, after it the rest is garbage that the next `migrate`
+/// clears.
+/// Refuses: after the first deploy, or when nothing of the original is left.
 pub fn undo(locked: &Locked) -> Result<()> {
     let layout = locked.layout();
     match locked.machine().and_then(|machine| machine.migration) {
         Some(Migration::Tree) => {}
         Some(Migration::Boot) => {
-            return Err(LegacyError::TooLate("the boot loader is ours already, so the original's does not start by itself any more"));
+            let block = locked.block()?;
+            let ours_runs = locked.booted().and_then(|booted| booted.d).is_some_and(|d| d != DEPLOYMENT);
+            if block.good != DEPLOYMENT || block.trial.is_some() || ours_runs {
+                return Err(LegacyError::TooLate(
+                    "a deployment of ours has taken its place; its system starts from its entry in the boot menu",
+                ));
+            }
         }
         None => return Err(LegacyError::Nothing(layout.snapshots().to_owned())),
     }
     if !super::found::has_subvolumes(layout) {
         return Err(LegacyError::TooLate("the original's subvolumes are gone"));
     }
+    boot::give_back(locked)?;
     let tree = layout.document(layout::TREE);
     stop_point("migrate: undo");
     file::remove_if_exists(&file::old_copy(&tree)?)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::StoreError;
 use super::machine::Firmware;
-use super::open::Store;
+use super::open::{Locked, Store};
 use crate::boot::block::BootBlock;
 use crate::grub::defaults::Defaults;
 use crate::grub::menu::{MenuInput, MenuSettings, OtherSystem, SnapshotLine};
@@ -49,6 +49,13 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
     Ok(changed)
 }
 
+impl Locked {
+    /// The menu says what tree and boot block say, before more is done.
+    pub(crate) fn write_menu(&self) -> Result<(), StoreError> {
+        menu(self, self.boot_block()?).map(drop)
+    }
+}
+
 /// The deployments that GRUB may start when neither copy of the boot block is whole, the first one first.
 pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
     Ok(install::baked_in(&store.grub_dir().join("ast"))?.into_iter().map(|baked| baked.good).collect())
@@ -65,7 +72,7 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
         return Ok(false);
     }
     let grub = store.grub_dir();
-    if !grub.is_dir() {
+    if !grub.is_dir() || !store.shows_grub() {
         return Err(StoreError::NoGrub(grub));
     }
     let dir = grub.join("ast");
@@ -75,7 +82,8 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
         let marks = store.marks_of(block);
         let snapshots = tree.walk().map(|visit| line(store, visit.node, |id| states(id, &marks, visit.node.pinned))).collect();
         let efi = store.machine().is_some_and(|m| m.firmware == Firmware::Efi);
-        let others = if efi { vec![OtherSystem::FirmwareSetup] } else { Vec::new() };
+        let original = grub.join(install::ORIGINAL_MENU).is_file().then_some(OtherSystem::Original);
+        let others = original.into_iter().chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
         install::write_menu(&dir, &MenuInput { settings: settings(store.layout(), block.good), snapshots, others })?;
     }
     let changed = contents(&dir)? != before;

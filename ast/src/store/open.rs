@@ -81,6 +81,13 @@ impl Store {
         self.sysroot.join("boot/grub")
     }
 
+    /// Whether that is the directory that GRUB reads. Where the original Python program's system runs, its own is seen there.
+    pub fn shows_grub(&self) -> bool {
+        let was_theirs = self.machine.as_ref().is_some_and(|machine| machine.migration == Some(Migration::Boot));
+        let ours = |entry: MountEntry| entry.root.starts_with(Path::new("/").join(layout::BOOT_SUBVOL));
+        !was_theirs || MountEntry::of(&self.grub_dir()).is_ok_and(|entry| entry.is_some_and(ours))
+    }
+
     /// The tree.
     ///
     /// Refuses: one that only a newer ast can read, or that is lost.

@@ -278,18 +278,27 @@ pub fn uuids(path: &Path) -> Result<Uuids> {
     Ok(Uuids { own: uuid(INFO_UUID).ok_or_else(none)?, received: uuid(INFO_RECEIVED) })
 }
 
+/// The subvolume that holds all others.
+const TOP_LEVEL: u64 = 5;
+
 /// Id of the subvolume that is mounted of the filesystem of `path` when nothing else is said. Source: `btrfs_dir_item` named `default` in the
 /// directory of the root tree. Needs root.
 pub fn default_subvolume(path: &Path) -> Result<u64> {
     const ACTION: &str = "read the default subvolume at";
-    /// Object of that directory, type of its item, the top level.
+    /// Object of that directory, type of its item.
     const ROOT_DIR: u64 = 6;
     const DIR_ITEM: u32 = 84;
-    const TOP_LEVEL: u64 = 5;
     let mut search = Search::in_root_tree(ROOT_DIR, DIR_ITEM, 0, 1);
     search.ask(&File::open(path).at(ACTION, path)?).at(ACTION, path)?;
     let id = search.buf.get(32..40).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     Ok(id.filter(|_| search.nr_items > 0).unwrap_or(TOP_LEVEL))
+}
+
+/// The top level is what is mounted of the filesystem of `path` when nothing else is said, so that any subvolume may go. Needs root.
+pub fn reset_default_subvolume(path: &Path) -> Result<()> {
+    const ACTION: &str = "reset the default subvolume at";
+    let mut id = TOP_LEVEL;
+    call(&File::open(path).at(ACTION, path)?, request(WRITE, MAGIC, 19, 8), &mut id).at(ACTION, path).map(drop)
 }
 
 /// UUID of the btrfs that holds `path`, as `blkid` writes it.

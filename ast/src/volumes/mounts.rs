@@ -10,6 +10,8 @@ use crate::sys::{SysError, btrfs, file};
 pub struct MountEntry {
     /// Major and minor number of the filesystem, as `0:31`; the same for every subvolume of a btrfs.
     pub device: String,
+    /// What of the filesystem is mounted, from its top: `/@boot/grub`.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub target: PathBuf,
     /// Type of the filesystem.
@@ -25,12 +27,13 @@ impl MountEntry {
     pub fn parse(line: &str) -> Option<Self> {
         let (first, second) = line.split_once(" - ")?;
         let mut first = first.split(' ').skip(2);
-        let (device, _root, target) = (first.next()?, first.next()?, first.next()?);
+        let (device, root, target) = (first.next()?, first.next()?, first.next()?);
         let mut second = second.split(' ');
         let (fstype, source, options) = (second.next()?, second.next()?, second.next()?);
         let subvolume = options.split(',').find_map(|o| o.strip_prefix("subvolid=")?.parse().ok());
         Some(Self {
             device: device.to_owned(),
+            root: PathBuf::from(unescape(root)),
             target: PathBuf::from(unescape(target)),
             fstype: fstype.to_owned(),
             source: PathBuf::from(unescape(source)),

@@ -9,6 +9,7 @@ fn a_mountinfo_line_is_understood() {
     let entry = MountEntry::parse(line).expect("an entry");
     let expected = MountEntry {
         device: "0:31".into(),
+        root: PathBuf::from("/@.snapshots/deploy/1/root"),
         target: PathBuf::from("/mnt/a b"),
         fstype: "btrfs".into(),
         source: PathBuf::from("/dev/sda"),
