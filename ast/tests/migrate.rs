@@ -3,13 +3,14 @@
 
 #[allow(unused)]
 mod common;
+mod original;
 
 use std::process::Command;
 
 use ast::layout::Part;
 use ast::sys::{btrfs, file};
-use common::original::{Original, TREE, same, shell};
 use common::{set, skipped, text, write};
+use original::{Original, TREE, same, shell};
 
 #[test]
 fn a_machine_is_taken_over_in_place_and_given_back() {

@@ -3,6 +3,7 @@
 
 #[allow(unused)]
 mod common;
+mod original;
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use ast::store::machine::{Block, Machine, Migration};
 use ast::store::{document, machine};
 use ast::sys::{btrfs, file};
 use ast::volumes::MountEntry;
-use common::original::{Original, same, shell};
 use common::{d, skipped, text, write};
+use original::{Original, same, shell};
 
 /// What stands in its `grub.cfg`.
 const MENU: &str = "menuentry 'astOS Linux snapshot 4' {\n  linux /@.snapshots/boot/boot-tmp0/vmlinuz-linux\n}\n";

@@ -3,7 +3,6 @@
 #![allow(dead_code, clippy::expect_used, clippy::disallowed_methods)]
 
 pub mod documents;
-pub mod original;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
 //! A machine of the original Python program, laid out on a loop device.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use ast::layout::Layout;
 use ast::sys::{btrfs, file};
 
-use super::{Said, documents, write};
+use crate::common::{Said, documents, write};
 
 /// A disk of the original's, mounted at `root` for this thread and its children.
 pub struct Original {
