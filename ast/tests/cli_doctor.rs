@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use ast::care;
 use ast::deploy::{self, Etc, How};
 use ast::layout::{self, Part};
 use ast::store::machine::Block;
@@ -99,6 +100,7 @@ const BREAKS: &[Break] = &[
     ("B7", true, |m| write(&m.root.join("boot/grub/ast/snapshots.cfg"), "")),
     ("B12", false, |m| m.booted("d=2\nwhy=good\narm=0\nleft=0\nenv=fail\n")),
     ("B16", true, |m| file::remove_if_exists(&m.root.join("boot/grub/ast/menu.cfg")).expect("removed")),
+    ("C2", false, |m| care::save(&m.layout(), &care::Care { damaged: true, ..care::Care::default() }).expect("saved")),
 ];
 
 /// A machine with a good deployment that has another one behind it.
@@ -171,7 +173,7 @@ fn b12_doctor_proves_that_the_block_can_be_written_by_writing_what_it_says() {
 fn every_rule_of_the_doctor_says_what_it_is_for() {
     let all: Vec<&str> = ast::doctor::CHECKS.iter().map(|check| check.promise).collect();
     let promised: Vec<String> =
-        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B12", "B16"].map(str::to_owned)).collect();
+        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B12", "B16", "C2"].map(str::to_owned)).collect();
     assert_eq!(all, promised);
     for check in ast::doctor::CHECKS {
         assert!(!check.rule.is_empty() && !check.why.is_empty() && !check.fix.is_empty(), "{check:?}");

@@ -76,3 +76,31 @@ fn boot_files_are_stored_plain_when_asked_for() {
         }
     });
 }
+
+#[test]
+fn a_device_that_is_not_there_is_told_and_counts_for_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let images = ["a", "b"].map(|name| dir.path().join(name));
+    let [a, b] = &images;
+    sh(&format!("truncate -s 200M {} {}", a.display(), b.display()));
+    let attach = |image: &Path| Loop(sh(&format!("losetup -f --show {}", image.display())));
+    let (first, second) = (attach(a), attach(b));
+    sh(&format!(
+        "mkfs.btrfs -q -m raid1 -d raid1 {0} {1}; btrfs device scan --forget {0}; btrfs device scan --forget {1}",
+        first.0, second.0
+    ));
+    let uuid = sh(&format!("blkid -p -o value -s UUID {}", first.0));
+    let found = device::members(&uuid).expect("members");
+    let seen: Vec<_> = found.iter().map(|m| (m.node.to_string_lossy().into_owned(), m.id, m.devices)).collect();
+    assert_eq!(seen, [(first.0.clone(), 1, 2), (second.0.clone(), 2, 2)]);
+    drop(second);
+    let at = dir.path().join("m");
+    std::fs::create_dir(&at).expect("mount point");
+    let options = format!("device={},degraded", first.0);
+    let mounted = Mounted::new(&first.0, &at, "btrfs", MsFlags::empty(), &options).expect("mounted");
+    let all = btrfs::devices(&at).expect("devices");
+    mounted.unmount().expect("unmounted");
+    sh(&format!("btrfs device scan --forget {}", first.0));
+    let told: Vec<_> = all.iter().map(|d| (d.id, d.missing, d.unallocated() > 0)).collect();
+    assert_eq!(told, [(1, false, true), (2, true, false)], "{all:?}");
+}

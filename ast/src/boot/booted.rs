@@ -28,6 +28,8 @@ pub struct Booted {
     pub volatile: bool,
     /// Where the boot block is.
     pub block: Option<BlockPlace>,
+    /// Devices of the filesystem that were not there, by their numbers in it.
+    pub missing: Vec<u64>,
 }
 
 impl Booted {
@@ -51,6 +53,7 @@ impl Booted {
                 "wanted" => record.wanted = Some(value.to_owned()),
                 "reason" => record.reason = Some(value.to_owned()),
                 "volatile" => record.volatile = value == "1",
+                "missing" => record.missing = value.split(',').filter_map(|id| id.parse().ok()).collect(),
                 "block" => record.block = crate::cmdline::Cmdline::parse(&format!("ast.block={value}")).block,
                 _ => {}
             }
@@ -80,6 +83,8 @@ impl fmt::Display for Booted {
         line("wanted", self.wanted.clone())?;
         line("reason", self.reason.clone())?;
         line("volatile", self.volatile.then(|| "1".to_owned()))?;
+        let missing: Vec<String> = self.missing.iter().map(u64::to_string).collect();
+        line("missing", (!missing.is_empty()).then(|| missing.join(",")))?;
         line(
             "block",
             self.block.as_ref().map(|b| match b {
@@ -108,6 +113,7 @@ mod tests {
             reason: Some("no modules\nfor 6.1".into()),
             volatile: true,
             block: Some(BlockPlace::Files("ABCD-1234".into())),
+            missing: vec![2, 30],
         };
         let back = Booted::parse(&format!("later=1\n{record}"));
         assert_eq!(back, Booted { reason: Some("no modules for 6.1".into()), ..record });

@@ -122,6 +122,9 @@ pub fn complaints(layout: &Layout) -> Vec<String> {
 
 /// What the counters of a device say against it; `None` when nothing does.
 fn errors_of(device: &btrfs::Device) -> Option<String> {
+    if device.missing {
+        return Some(format!("device {} of the filesystem is missing: what it held is there only once, or not at all", device.id));
+    }
     let counted = device.errors.iter().zip(btrfs::Device::ERRORS).filter(|(count, _)| **count > 0);
     let words: Vec<String> = counted.map(|(count, what)| format!("{count} {what}")).collect();
     (!words.is_empty()).then(|| format!("device {} has counted errors: {}", device.id, words.join(", ")))

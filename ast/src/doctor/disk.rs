@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::care;
 use crate::layout::{self, Layout, PACMAN_DB, Part};
 use crate::store::document::{self, DocumentError};
 use crate::store::{Store, StoreError};
@@ -89,6 +90,10 @@ pub(super) fn links(store: &Store) -> Vec<String> {
     let highest = volumes::highest_snapshot(store.layout()).ok().flatten().filter(|highest| *highest >= next);
     found.extend(highest.map(|highest| format!("the next snapshot would be {next}, but {highest} is on disk")));
     found
+}
+
+pub(super) fn devices(store: &Store) -> Vec<String> {
+    care::complaints(store.layout())
 }
 
 pub(super) fn space(store: &Store) -> Vec<String> {

@@ -104,6 +104,13 @@ pub const CHECKS: &[Check] = &[
         boot::counting,
     ),
     check("B16", "there is a menu, and a baked entry", "the baked entry boots when the boot block is lost", REPAIR, boot::menu),
+    check(
+        "C2",
+        "every device of the filesystem is there, has counted no errors, and the last scrub mended what it found",
+        "one more fault takes what is there only once",
+        "nothing: ast-boot(7) tells how a device is replaced or brought up to date",
+        disk::devices,
+    ),
 ];
 
 const fn check(promise: &'static str, rule: &'static str, why: &'static str, fix: &'static str, look: fn(&Store) -> Vec<String>) -> Check {

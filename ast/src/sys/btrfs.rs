@@ -438,15 +438,17 @@ pub struct Device {
     pub allocated: u64,
     /// How often something went wrong since the counters were last cleared: write, read, flush, corruption, generation.
     pub errors: [u64; 5],
+    /// Whether it was not there when the filesystem was mounted (`degraded`).
+    pub missing: bool,
 }
 
 impl Device {
     /// What each number of [`Device::errors`] counts, in the words of `btrfs device stats`.
     pub const ERRORS: [&str; 5] = ["write", "read", "flush", "corruption", "generation"];
 
-    /// Bytes that no chunk has.
+    /// Bytes that no chunk has; a device that is not there has none to give.
     pub const fn unallocated(&self) -> u64 {
-        self.total.saturating_sub(self.allocated)
+        if self.missing { 0 } else { self.total.saturating_sub(self.allocated) }
     }
 }
 
@@ -456,6 +458,7 @@ pub fn devices(path: &Path) -> Result<Vec<Device>> {
     /// `struct btrfs_ioctl_fs_info_args`, `…_dev_info_args` and `…_get_dev_stats` as 64-bit words.
     const FS_INFO: usize = 1024;
     const DEV_INFO: usize = 4096;
+    const DEV_INFO_PATH: usize = 3072 / 8;
     const DEV_STATS: usize = 1032;
     let file = File::open(path).at(ACTION, path)?;
     let mut info = [0u64; FS_INFO / 8];
@@ -470,15 +473,16 @@ pub fn devices(path: &Path) -> Result<Vec<Device>> {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
             result => result.at(ACTION, path)?,
         }
-        // devid, uuid (two words), bytes used, bytes in all.
+        // devid, uuid (two words), bytes used, bytes in all; far behind them the path, which one that is missing does not have.
         let [_, _, _, allocated, total, ..] = device;
+        let missing = device.get(DEV_INFO_PATH).is_some_and(|word| *word == 0);
         let mut stats = [0u64; DEV_STATS / 8];
         let [number, items, ..] = &mut stats;
         (*number, *items) = (id, 5);
         call(&file, request(READ | WRITE, MAGIC, 52, DEV_STATS), &mut stats).at(ACTION, path)?;
         // devid, number of values, flags, the values.
         let [_, _, _, write, read, flush, corruption, generation, ..] = stats;
-        found.push(Device { id, total, allocated, errors: [write, read, flush, corruption, generation] });
+        found.push(Device { id, total, allocated, errors: [write, read, flush, corruption, generation], missing });
         if found.len() as u64 == count {
             break;
         }

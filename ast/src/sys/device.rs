@@ -1,36 +1,116 @@
-//! Finding a filesystem by its UUID without udev: every block device's superblock is read.
+//! Finding a filesystem without udev: every block device's superblock is read.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Result, file};
+use super::{At, Result, file};
 
-/// Byte at which btrfs keeps its first superblock. Source: btrfs on-disk format.
-const BTRFS_SUPER: u64 = 65536;
+/// Where the kernel lists its block devices.
+const BLOCK: &str = "/sys/class/block";
+/// Byte at which btrfs keeps its first superblock, and its length. Source: btrfs on-disk format, `struct btrfs_super_block`.
+const BTRFS_SUPER: (u64, usize) = (65536, 4096);
 /// What stands 64 bytes into that superblock.
 const BTRFS_MAGIC: &[u8; 8] = b"_BHRfS_M";
+/// Further fields in it: UUID of the filesystem, generation, number of devices, number of this device, label.
+const FSID: std::ops::Range<usize> = 0x20..0x30;
+const MAGIC: std::ops::Range<usize> = 0x40..0x48;
+const GENERATION: usize = 0x48;
+const DEVICES: usize = 0x88;
+const ID: usize = 0xC9;
+const LABEL: std::ops::Range<usize> = 0x12B..0x22B;
+
+/// A device of a btrfs, as its first superblock describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The device node.
+    pub node: PathBuf,
+    /// UUID of the filesystem.
+    pub uuid: String,
+    /// Its label; empty if it has none.
+    pub label: String,
+    /// How many devices it had when this superblock was written.
+    pub devices: u64,
+    /// Number of this device among them.
+    pub id: u64,
+    /// Commit that wrote it. A device that was left out of a start is behind the others.
+    pub generation: u64,
+}
+
+impl Member {
+    /// What is in `node` (a device or an image); `None` if that is no btrfs.
+    pub fn read(node: &Path) -> Option<Self> {
+        let (at, length) = BTRFS_SUPER;
+        let superblock = file::read_at(node, at, length).ok()?;
+        (superblock.get(MAGIC)? == BTRFS_MAGIC).then_some(())?;
+        let number = |at: usize| superblock.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let label = superblock.get(LABEL)?.split(|byte| *byte == 0).next()?;
+        Some(Self {
+            node: node.to_owned(),
+            uuid: format_uuid(superblock.get(FSID)?)?,
+            label: String::from_utf8_lossy(label).into_owned(),
+            devices: number(DEVICES)?,
+            id: number(ID)?,
+            generation: number(GENERATION)?,
+        })
+    }
+}
+
+/// Nodes of all block devices that are there now, partitions and loop devices like whole disks.
+pub fn nodes() -> Result<Vec<PathBuf>> {
+    // A slash in a device's name is an exclamation mark in sysfs.
+    let node = |name: std::ffi::OsString| Path::new("/dev").join(name.to_string_lossy().replace('!', "/"));
+    Ok(file::names(Path::new(BLOCK))?.into_iter().map(node).collect())
+}
 
 /// The device node that holds the filesystem with this UUID (btrfs: 36 characters; FAT: `ABCD-1234`), if one is there now.
 ///
-/// Loop devices and partitions count like whole disks; devices that cannot be read are passed over.
+/// Devices that cannot be read are passed over.
 pub fn find_by_uuid(uuid: &str) -> Result<Option<PathBuf>> {
-    for name in file::names(Path::new("/sys/class/block"))? {
-        let node = Path::new("/dev").join(&name);
-        if uuid_of(&node).is_some_and(|found| found.eq_ignore_ascii_case(uuid)) {
-            return Ok(Some(node));
-        }
-    }
-    Ok(None)
+    Ok(nodes()?.into_iter().find(|node| uuid_of(node).is_some_and(|found| found.eq_ignore_ascii_case(uuid))))
+}
+
+/// The device node that holds a btrfs with this label, if one is there now; of several the first by name.
+pub fn find_by_label(label: &str) -> Result<Option<PathBuf>> {
+    Ok(nodes()?.into_iter().find(|node| Member::read(node).is_some_and(|found| found.label == label)))
+}
+
+/// The partition of which the kernel says `key=value` (`PARTNAME`, since Linux 6.10 `PARTUUID` too), if one is there now.
+pub fn find_partition(key: &str, value: &str) -> Result<Option<PathBuf>> {
+    let says = |node: &PathBuf| {
+        let name = node.strip_prefix("/dev").unwrap_or(node).to_string_lossy().replace('/', "!");
+        let about = file::read(&Path::new(BLOCK).join(name).join("uevent")).unwrap_or_default();
+        says(&String::from_utf8_lossy(&about), key, value)
+    };
+    Ok(nodes()?.into_iter().find(says))
+}
+
+fn says(about: &str, key: &str, value: &str) -> bool {
+    about.lines().filter_map(|line| line.split_once('=')).any(|(k, v)| k == key && v.eq_ignore_ascii_case(value))
+}
+
+/// The devices of the btrfs with this UUID that are there now, by their number; of two that claim one number the newer.
+pub fn members(uuid: &str) -> Result<Vec<Member>> {
+    let mut found: Vec<Member> =
+        nodes()?.iter().filter_map(|node| Member::read(node)).filter(|m| m.uuid.eq_ignore_ascii_case(uuid)).collect();
+    found.sort_by_key(|member| (member.id, std::cmp::Reverse(member.generation)));
+    found.dedup_by_key(|member| member.id);
+    Ok(found)
+}
+
+/// Whoever listens to the kernel, udev above all, looks at `node` again.
+pub fn announce(node: &Path) -> Result<()> {
+    const ACTION: &str = "announce a change of";
+    let number = std::fs::metadata(node).at(ACTION, node)?.rdev();
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let attribute = format!("/sys/dev/block/{major}:{minor}/uevent");
+    OpenOptions::new().write(true).open(attribute).and_then(|mut file| file.write_all(b"change")).at(ACTION, node)
 }
 
 /// UUID of the btrfs or FAT filesystem in `node` (a device or an image), `None` when it holds neither.
 pub fn uuid_of(node: &Path) -> Option<String> {
-    btrfs_uuid(node).or_else(|| fat_serial(node))
-}
-
-fn btrfs_uuid(node: &Path) -> Option<String> {
-    let superblock = file::read_at(node, BTRFS_SUPER, 0x48).ok()?;
-    (superblock.get(0x40..0x48)? == BTRFS_MAGIC).then_some(())?;
-    format_uuid(superblock.get(0x20..0x30)?)
+    Member::read(node).map(|member| member.uuid).or_else(|| fat_serial(node))
 }
 
 /// 16 bytes as a UUID is written.
@@ -59,5 +139,17 @@ fn fat_serial(node: &Path) -> Option<String> {
     match id {
         [a, b, c, d] => Some(format!("{d:02X}{c:02X}-{b:02X}{a:02X}")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_known_by_what_the_kernel_says_of_it() {
+        let about = "MAJOR=8\nDEVTYPE=partition\nPARTN=2\nPARTUUID=0FC63DAF-8483-4772-8E79-3D69D8477DE4\nPARTNAME=ast = root\n";
+        assert!(says(about, "PARTUUID", "0fc63daf-8483-4772-8e79-3d69d8477de4") && says(about, "PARTNAME", "ast = root"));
+        assert!(!says(about, "PARTN", "") && !says(about, "PARTNAME", "ast") && !says("", "PARTUUID", ""));
     }
 }
