@@ -56,7 +56,12 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     }
     let on_trial = line.why == Some(Why::Trial);
     let watchdog = if on_trial { trial::arm_watchdog(options, voice) } else { None };
-    let machine = Machine::open(line, wait_of(text).unwrap_or(options.wait), watchdog.as_ref(), voice)?;
+    let mut options = options.clone();
+    if let Some(seconds) = wait_of(text) {
+        options.wait_for(seconds);
+    }
+    let options = &options;
+    let machine = Machine::open(line, options, watchdog.as_ref(), voice)?;
     let left = match line.arm {
         Some((_, left)) if !on_trial => left,
         _ if machine.read_only => 0,
@@ -89,7 +94,7 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     } else if let Some(watchdog) = watchdog {
         give_back(watchdog, voice);
     }
-    if let Err(error) = report(line, left, &done, instead_of, voice) {
+    if let Err(error) = report(line, left, &done, instead_of, &machine, voice) {
         voice.error(&error.to_string());
     }
     if let Err(error) = machine.close() {
@@ -165,7 +170,14 @@ fn give_back(watchdog: Watchdog, voice: &Voice) {
     }
 }
 
-fn report(line: &Cmdline, left: u8, done: &Done, instead_of: Option<(Target, Broken)>, voice: &Voice) -> ast::sys::Result<()> {
+fn report(
+    line: &Cmdline,
+    left: u8,
+    done: &Done,
+    instead_of: Option<(Target, Broken)>,
+    machine: &Machine,
+    voice: &Voice,
+) -> ast::sys::Result<()> {
     let (wanted, reason) = match &instead_of {
         Some((target, why)) => (Some(target.to_string()), Some(why.to_string())),
         None => (None, None),
@@ -181,6 +193,7 @@ fn report(line: &Cmdline, left: u8, done: &Done, instead_of: Option<(Target, Bro
         reason,
         volatile: done.volatile,
         block: line.block.clone(),
+        missing: machine.missing.clone(),
     };
     let path = Path::new(BOOTED_RECORD);
     file::make_dirs(path.parent().unwrap_or(Path::new("/")))?;
@@ -201,10 +214,11 @@ fn report(line: &Cmdline, left: u8, done: &Done, instead_of: Option<(Target, Bro
     Ok(())
 }
 
-/// `rootdelay=`: how long mkinitcpio waits for a root, too.
-fn wait_of(cmdline: &str) -> Option<Duration> {
+/// `rootdelay=`: how long mkinitcpio waits for a root, too, in seconds.
+fn wait_of(cmdline: &str) -> Option<u64> {
     let mut named = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("rootdelay="));
-    named.next_back()?.parse().ok().map(Duration::from_secs)
+    // A time of which the end cannot be told would be a panic.
+    named.next_back()?.parse::<u32>().ok().map(u64::from)
 }
 
 /// Whether something is mounted at `dir` already.

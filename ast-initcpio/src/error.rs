@@ -4,21 +4,26 @@ use std::path::PathBuf;
 
 use ast::boot::choose::{Broken, Target};
 use ast::boot::medium::MediumError;
+use ast::cmdline::Root;
 use ast::sys::SysError;
 
 /// What ends the attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The command line does not say which filesystem.
-    #[error("the kernel command line has no root=UUID=…")]
-    NoRootUuid,
+    #[error("the kernel command line names no root that is understood: UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/…")]
+    NoRoot,
     /// The filesystem did not come.
-    #[error("no btrfs with UUID {uuid} appeared within {seconds} seconds")]
+    #[error("no btrfs with {root} appeared within {seconds} seconds{}; seen: {}", other(.is.as_ref()), list_of(.seen))]
     NoDevice {
         /// Which was awaited.
-        uuid: String,
+        root: Root,
+        /// The device that it names, in which there is no btrfs.
+        is: Option<PathBuf>,
         /// How long.
         seconds: u64,
+        /// What was there instead.
+        seen: Vec<String>,
     },
     /// Nothing can be the root.
     #[error("nothing can be mounted as the root{}", list(.0))]
@@ -41,6 +46,14 @@ pub enum Failure {
     /// The boot block could not be written.
     #[error(transparent)]
     Medium(#[from] MediumError),
+}
+
+fn other(is: Option<&PathBuf>) -> String {
+    is.map(|node| format!("; {} is that, and holds none", node.display())).unwrap_or_default()
+}
+
+fn list_of(seen: &[String]) -> String {
+    if seen.is_empty() { "no disk at all".to_owned() } else { seen.join(", ") }
 }
 
 fn list(broken: &[(Target, Broken)]) -> String {

@@ -3,8 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ast::boot::BootBlock;
 use ast::boot::medium::{Medium, MediumError};
@@ -12,25 +11,26 @@ use ast::cmdline::{BlockPlace, Cmdline};
 use ast::layout::Layout;
 use ast::sys::mount::{Mounted, keep_to_itself};
 use ast::sys::watchdog::Watchdog;
-use ast::sys::{device, file};
+use ast::sys::{btrfs, file};
 
+use crate::disks::{Disks, poll};
 use crate::error::Failure;
+use crate::options::Options;
 use crate::top;
 use crate::voice::Voice;
 
 /// Where the top level of the btrfs is mounted while the root is put together.
 const TOP: &str = "/run/ast/top";
-/// First pause between two looks for a device, and the longest: a disk that is there at once costs nothing, one that
-/// comes late is not hammered.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 /// How long the filesystem of the block may come later than the root, which is on the same disk.
 const BLOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// The btrfs of this machine, mounted at its top level.
 #[derive(Debug)]
 pub struct Machine {
-    /// Its device node.
+    /// Its device node, the first of several.
     pub device: PathBuf,
+    /// Numbers of devices that belong to it and are not there.
+    pub missing: Vec<u64>,
     /// Names on it.
     pub layout: Layout,
     /// Whether it can only be read.
@@ -43,19 +43,21 @@ pub struct Machine {
 
 impl Machine {
     /// The filesystem that the command line names is mounted, repaired or read-only if it cannot be otherwise.
-    pub fn open(line: &Cmdline, wait: Duration, watchdog: Option<&Watchdog>, voice: &Voice) -> Result<Self, Failure> {
-        let uuid = line.root_uuid.as_deref().ok_or(Failure::NoRootUuid)?;
-        let device = wait_for(uuid, wait, watchdog).ok_or_else(|| Failure::NoDevice { uuid: uuid.to_owned(), seconds: wait.as_secs() })?;
+    pub fn open(line: &Cmdline, options: &Options, watchdog: Option<&Watchdog>, voice: &Voice) -> Result<Self, Failure> {
+        let root = line.root.as_ref().ok_or(Failure::NoRoot)?;
+        let disks = Disks::wait_for(root, options, watchdog, voice)?;
         file::make_dirs(Path::new(TOP))?;
-        let (top, read_only) = top::mount(&device, Path::new(TOP), voice)?;
+        let (top, read_only) = top::mount(&disks, Path::new(TOP), voice)?;
         // systemd shares mounts with whoever has the same directory: what is mounted in the new root would be here too, and unmounted there
         // with this.
         if let Err(error) = keep_to_itself(top.path()) {
             voice.warn(&error.to_string());
         }
+        let missing = if disks.are_several() { missing(&disks, top.path(), voice) } else { Vec::new() };
         Ok(Self {
             layout: Layout::of_top_level(top.path()),
-            device,
+            device: disks.first().to_owned(),
+            missing,
             read_only,
             top,
             place: line.block.clone(),
@@ -76,17 +78,13 @@ impl Machine {
 
     fn find_medium(&self, voice: &Voice) -> Option<Medium> {
         let place = self.place.as_ref()?;
-        let until = Instant::now() + BLOCK_WAIT;
-        loop {
-            match Medium::find(place, &self.device, &self.layout.documents()) {
-                Ok(medium) => return Some(medium),
-                Err(MediumError::NoDevice(_)) if Instant::now() < until => sleep(PAUSES.1),
-                Err(error) => {
-                    voice.warn(&error.to_string());
-                    return None;
-                }
-            }
-        }
+        let find = || match Medium::find(place, &self.device, &self.layout.documents()) {
+            Err(error @ MediumError::NoDevice(_)) => Err(error),
+            // Waiting mends nothing else.
+            found => Ok(found),
+        };
+        let found = poll(BLOCK_WAIT, None, find).and_then(|found| found);
+        found.inspect_err(|error| voice.warn(&error.to_string())).ok()
     }
 
     /// The boot state, read when it is first asked for: a boot that goes well does not need it.
@@ -104,21 +102,20 @@ impl Machine {
     }
 }
 
-fn wait_for(uuid: &str, wait: Duration, watchdog: Option<&Watchdog>) -> Option<PathBuf> {
-    let until = Instant::now() + wait;
-    let mut pause = PAUSES.0;
-    loop {
-        if let Ok(Some(device)) = device::find_by_uuid(uuid) {
-            return Some(device);
-        }
-        if Instant::now() >= until {
-            return None;
-        }
-        if let Some(watchdog) = watchdog {
-            // Waiting is no hang; a watchdog that cannot be fed ends the waiting by itself.
-            drop(watchdog.feed());
-        }
-        sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
+/// Numbers of the devices without which the filesystem at `top` is mounted. Whoever looks is told of them, and of those that are behind.
+fn missing(disks: &Disks, top: &Path, voice: &Voice) -> Vec<u64> {
+    for line in disks.behind() {
+        voice.error(&line);
     }
+    let all = btrfs::devices(top).inspect_err(|error| voice.warn(&error.to_string())).unwrap_or_default();
+    let missing: Vec<u64> = all.iter().filter(|device| device.missing).map(|device| device.id).collect();
+    for id in &missing {
+        voice.error(&format!(
+            "device {id} of the root's filesystem is missing: it is mounted without it (degraded), and what it held is there only once"
+        ));
+    }
+    if !missing.is_empty() {
+        disks.announce(voice);
+    }
+    missing
 }

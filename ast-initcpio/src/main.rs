@@ -1,7 +1,7 @@
 //! Mounts what the boot loader chose, from the initramfs: called by the mkinitcpio hook, or a unit, in the place of its own mounting.
 //!
 //! ```text
-//!  kernel command line ─┐
+//!  kernel command line ─┬─ disks ── top level
 //!  boot block ──────────┼─ candidates ── probe ── mount ── /run/ast/booted
 //!  stage file (trial) ──┘                  └─ none: reboot, or a shell where somebody is there
 //! ```
@@ -9,6 +9,7 @@
 //! Unattended, a failure ends in a restart and never in a shell; GRUB then counts down or starts what was armed.
 
 mod boot;
+mod disks;
 mod error;
 mod etc;
 mod layer;

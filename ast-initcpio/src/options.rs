@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use ast::layout::SNAPSHOTS_MOUNT;
 
-/// How long to wait for the root's device, in seconds: slow disks on USB or behind a controller take up to a minute.
+/// How long to wait for the root's device, in seconds: as long as systemd waits for a device (systemd-system.conf(5),
+/// `DefaultDeviceTimeoutSec`). Linux itself gives a disk up that has not answered for a minute (drivers/ata/libata-eh.c,
+/// `ata_eh_reset_timeouts`: 10, 10, 35 and 5 seconds), and its controller may have to come first.
 const DEVICE_WAIT: u64 = 90;
+/// How long to wait for the other devices of its filesystem once one is there, in seconds: that minute. All of them got their power
+/// at once, and a disk that is left out because it is slow is one that has to be mended.
+const OTHERS_WAIT: u64 = 60;
 
 /// What to do.
 #[derive(Debug)]
@@ -47,8 +52,12 @@ pub struct Options {
     pub bootstatus: PathBuf,
     /// Where the running system sees `@.snapshots`.
     pub snapshots: PathBuf,
+    /// Where udev puts its links to disks.
+    pub disks: PathBuf,
     /// How long to wait for the root's device.
     pub wait: Duration,
+    /// How long to wait, after that, for the others of its filesystem.
+    pub wait_others: Duration,
     /// Say `restart` and end with status 3 instead of restarting.
     pub no_restart: bool,
 }
@@ -62,9 +71,19 @@ impl Default for Options {
             pstore: None,
             bootstatus: "/sys/class/watchdog/watchdog0/bootstatus".into(),
             snapshots: SNAPSHOTS_MOUNT.into(),
+            disks: "/dev/disk".into(),
             wait: Duration::from_secs(DEVICE_WAIT),
+            wait_others: Duration::from_secs(OTHERS_WAIT),
             no_restart: false,
         }
+    }
+}
+
+impl Options {
+    /// Devices are awaited for so many seconds: the root's, and then the others of its filesystem.
+    pub fn wait_for(&mut self, seconds: u64) {
+        self.wait = Duration::from_secs(seconds);
+        self.wait_others = self.wait;
     }
 }
 
@@ -84,7 +103,8 @@ pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
             "--pstore" => options.pstore = Some(value()?.into()),
             "--bootstatus" => options.bootstatus = value()?.into(),
             "--snapshots" => options.snapshots = value()?.into(),
-            "--wait" => options.wait = Duration::from_secs(value()?.parse().map_err(|_| USAGE)?),
+            "--disks" => options.disks = value()?.into(),
+            "--wait" => options.wait_for(value()?.parse().map_err(|_| USAGE)?),
             "--no-restart" => options.no_restart = true,
             option if option.starts_with("--") => return Err(USAGE),
             word => words.push(word),

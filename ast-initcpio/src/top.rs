@@ -6,38 +6,50 @@ use std::path::Path;
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::superblock;
 
+use crate::disks::Disks;
 use crate::error::Failure;
 use crate::voice::Voice;
 
 /// Ways into a damaged filesystem, the more trusting ones first. Source: btrfs(5), `rescue=`.
 const RESCUES: [&str; 3] = ["nologreplay", "usebackuproot", "all"];
 
-/// The top level of the btrfs on `device` is mounted at `at`. Says whether it can only be read.
+/// The filesystem is mounted though devices of it are not there. Source: btrfs(5).
+const DEGRADED: &str = ",degraded";
+
+/// The top level of the btrfs on `disks` is mounted at `at`, without those of its devices that are not there. Says whether it can only be
+/// read.
 ///
 /// If interrupted: see [`superblock`]; the next start begins anew.
-pub fn mount(device: &Path, at: &Path, voice: &Voice) -> Result<(Mounted, bool), Failure> {
-    let source = device.to_string_lossy();
-    let with = |flags, data: &str| Mounted::new(&source, at, "btrfs", MsFlags::MS_NOATIME | flags, data);
-    let writable = || with(MsFlags::empty(), "subvolid=5");
-    let readable = |rescue: &str| with(MsFlags::MS_RDONLY, &format!("subvolid=5{rescue}"));
+pub fn mount(disks: &Disks, at: &Path, voice: &Voice) -> Result<(Mounted, bool), Failure> {
+    let (device, source) = (disks.first(), disks.first().to_string_lossy());
+    let all = disks.options();
+    let with = |flags, more: &str| Mounted::new(&source, at, "btrfs", MsFlags::MS_NOATIME | flags, &format!("subvolid=5{all}{more}"));
+    let writable = |more: &str| with(MsFlags::empty(), more);
 
     let say = |text: &str| voice.error(&format!("{source}: {text}"));
 
-    let failed = match writable() {
+    let failed = match writable(if disks.lack_some() { DEGRADED } else { "" }) {
         Ok(top) => return Ok((top, false)),
         Err(error) => error,
     };
     say(&failed.to_string());
-    match superblock::restore(device) {
-        Ok(true) => {
-            say("its first superblock was damaged and is a copy of the second now");
-            if let Ok(top) = writable() {
-                return Ok((top, false));
+    // The kernel may take a device for missing that we see: one that was replaced while it was away.
+    let lack = if disks.are_several() { DEGRADED } else { "" };
+    let mut again = disks.are_several() && !disks.lack_some();
+    for node in disks.nodes() {
+        match superblock::restore(node) {
+            Ok(true) => {
+                voice.error(&format!("{}: its first superblock was damaged and is a copy of the second now", node.display()));
+                again = true;
             }
+            Ok(false) => {}
+            Err(error) => voice.warn(&error.to_string()),
         }
-        Ok(false) => {}
-        Err(error) => voice.warn(&error.to_string()),
     }
+    if again && let Ok(top) = writable(lack) {
+        return Ok((top, false));
+    }
+    let readable = |rescue: &str| with(MsFlags::MS_RDONLY, &format!("{lack}{rescue}"));
     if let Ok(top) = readable("") {
         say("it is mounted read-only: what is written now is lost");
         return Ok((top, true));
@@ -46,7 +58,7 @@ pub fn mount(device: &Path, at: &Path, voice: &Voice) -> Result<(Mounted, bool),
         match superblock::drop_log(device) {
             Ok(()) => {
                 say("its log was damaged and is dropped: what was written in the last seconds before the power went may be lost");
-                if let Ok(top) = writable() {
+                if let Ok(top) = writable(lack) {
                     return Ok((top, false));
                 }
             }

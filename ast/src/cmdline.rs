@@ -1,5 +1,8 @@
 //! Our parameters on the kernel command line, written by the GRUB script and by people.
 
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
 use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 
 /// Why GRUB started what it started (`ast.why`).
@@ -63,11 +66,56 @@ pub enum BlockPlace {
     Local,
 }
 
+/// What names the device of the root (`root`). The GRUB script writes UUIDs, people what they like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// UUID of the filesystem.
+    Uuid(String),
+    /// Label of the filesystem.
+    Label(String),
+    /// UUID of the partition.
+    PartUuid(String),
+    /// Name of the partition in a GPT.
+    PartLabel(String),
+    /// A device node, or a link to one.
+    Device(PathBuf),
+}
+
+impl Root {
+    fn parse(value: &str) -> Option<Self> {
+        let value = value.trim_matches('"');
+        let name = |text: &str| (!text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control)).then(|| text.to_owned());
+        match value.split_once('=') {
+            Some(("UUID", uuid)) => is_uuid(uuid).then(|| Self::Uuid(uuid.to_owned())),
+            Some(("PARTUUID", uuid)) => is_uuid(uuid).then(|| Self::PartUuid(uuid.to_owned())),
+            Some(("LABEL", label)) => name(label).map(Self::Label),
+            Some(("PARTLABEL", label)) => name(label).map(Self::PartLabel),
+            _ => {
+                let path = Path::new(value);
+                let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+                (path.starts_with("/dev/") && path != Path::new("/dev") && plain).then(|| Self::Device(path.to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => write!(f, "UUID {uuid}"),
+            Self::Label(label) => write!(f, "label {label}"),
+            Self::PartUuid(uuid) => write!(f, "partition UUID {uuid}"),
+            Self::PartLabel(label) => write!(f, "partition label {label}"),
+            Self::Device(path) => write!(f, "device {}", path.display()),
+        }
+    }
+}
+
 /// What the command line asks for. Anything malformed counts as absent: a boot must never fail on a typing error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cmdline {
-    /// UUID out of `root=UUID=…`.
-    pub root_uuid: Option<String>,
+    /// `root`: where the filesystem is.
+    pub root: Option<Root>,
     /// `ast.d`: the deployment.
     pub deployment: Option<DeployId>,
     /// `ast.set`: a snapshot's set, booted with a volatile /etc.
@@ -99,7 +147,7 @@ impl Cmdline {
         for word in text.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
-                "root" => line.root_uuid = value.strip_prefix("UUID=").filter(|u| is_uuid(u)).map(str::to_owned),
+                "root" => line.root = Root::parse(value),
                 "ast.d" => line.deployment = value.parse().ok(),
                 "ast.set" => line.set = value.parse().ok(),
                 "ast.snapshot" => line.snapshot = value.parse().ok(),
@@ -153,7 +201,7 @@ mod tests {
         let line = Cmdline::parse(
             "BOOT_IMAGE=/x root=UUID=0a-1B ro ast.d=7 ast.why=trial ast.arm=4.11 ast.env=ok ast.block=files:ABCD-1234 panic=10 quiet",
         );
-        assert_eq!(line.root_uuid.as_deref(), Some("0a-1B"));
+        assert_eq!(line.root, Some(Root::Uuid("0a-1B".into())));
         assert_eq!(
             (line.deployment, line.why, line.arm, line.env_ok),
             (Some(DeployId::new(7)), Some(Why::Trial), Some((ArmId::new(4), 2)), Some(true))
@@ -171,6 +219,28 @@ mod tests {
             "ast.d\u{0}=1",
         ] {
             assert_eq!(Cmdline::parse(text), Cmdline::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_root_is_named_as_people_do() {
+        for (word, root) in [
+            ("root=LABEL=ast", Some(Root::Label("ast".into()))),
+            ("root=LABEL=/", Some(Root::Label("/".into()))),
+            ("root=PARTUUID=1234abcd-02", Some(Root::PartUuid("1234abcd-02".into()))),
+            ("root=PARTLABEL=a=b", Some(Root::PartLabel("a=b".into()))),
+            ("root=\"PARTLABEL=root\"", Some(Root::PartLabel("root".into()))),
+            ("root=/dev/mapper/disk-root", Some(Root::Device("/dev/mapper/disk-root".into()))),
+            ("root=LABEL=a root=/dev/sda2", Some(Root::Device("/dev/sda2".into()))),
+            ("root=LABEL= root=/dev", None),
+            ("root=/dev/", None),
+            ("root=/dev/../etc/passwd", None),
+            ("root=/etc/passwd", None),
+            ("root=PARTUUID=../x", None),
+            ("root=LABEL=a\u{7}", None),
+            ("root=8:1", None),
+        ] {
+            assert_eq!(Cmdline::parse(word).root, root, "{word}");
         }
     }
 

@@ -109,6 +109,9 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
         assert!(names.lines().any(|name| name == want), "{want} is not in:\n{names}");
     }
     assert!(!names.lines().any(|name| name == "hooks/ast"), "a hook that nothing runs is in:\n{names}");
+    // systemd waits for the disk longer than our program does, which knows when to go on without one.
+    let devices = unpack(dir.path(), "-i --quiet --to-stdout etc/systemd/system.conf.d/60-ast-devices.conf");
+    assert_eq!(devices, "[Manager]\nDefaultDeviceTimeoutSec=240\n");
     // The mount that systemd plans because of `root=` is not made over ours, and an emergency is no shell for whoever passes by.
     let drop_in = |unit: &str| unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system/{unit}.d/ast.conf"));
     assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));

@@ -186,25 +186,6 @@ fn b5_a_lost_block_keeps_nothing_from_booting() {
     }
 }
 
-#[test]
-fn a_device_that_comes_late_is_awaited_and_one_that_never_comes_ends_in_a_restart() {
-    let mut disk = Disk::new();
-    sh(&format!("losetup -d {}", std::mem::take(&mut disk.device)));
-    let started = disk.start("ast.d=6", "ls $R");
-    assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
-    let image = disk.image().display().to_string();
-    let late = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        sh(&format!("losetup -f --show {image}"))
-    });
-    let started = disk.start_with("--wait 20", "ast.d=6", "cat $R/etc/name");
-    disk.device = late.join().expect("attached");
-    assert_eq!((started.status, started.seen.as_str()), (0, "d6\n"), "{started:?}");
-    for words in ["root=/dev/sda1", "root=UUID=../../x", "root=LABEL=x"] {
-        assert_eq!(disk.start(words, "true").status, 3, "{words}");
-    }
-}
-
 fn armed(disk: &Disk, tries: u8) {
     let trial = Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries };
     let block = BootBlock { prev: Some(DeployId::new(5)), arm: ArmId::new(4), trial: Some(trial), ..BootBlock::new(DeployId::new(6)) };

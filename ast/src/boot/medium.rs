@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::block::{BLOCK_SIZE, BlockError, BootBlock};
 use crate::cmdline::BlockPlace;
 use crate::layout::{FILE_BLOCK_A, FILE_BLOCK_B, LOCAL_BLOCK, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR};
+use crate::sys::device::Member;
 use crate::sys::mount::{Mounted, MsFlags};
 use crate::sys::{SysError, device, file};
 
@@ -93,7 +94,7 @@ impl Medium {
     /// Refuses: a FAT filesystem that is not there.
     pub fn find(place: &BlockPlace, root_device: &Path, documents: &Path) -> Result<Self, MediumError> {
         Ok(match place {
-            BlockPlace::Raw => Self::Raw { device: root_device.to_owned() },
+            BlockPlace::Raw => Self::Raw { device: with_block(root_device) },
             BlockPlace::Local => Self::Local { path: documents.join(LOCAL_BLOCK) },
             BlockPlace::Files(uuid) => {
                 let device = device::find_by_uuid(uuid)?.ok_or_else(|| MediumError::NoDevice(uuid.clone()))?;
@@ -187,6 +188,15 @@ impl Medium {
         };
         Ok(Open { medium: self, mounted })
     }
+}
+
+/// Of the devices of a btrfs that `device` is one of, the first whose raw sectors hold a block: the one that GRUB was installed to read.
+/// Without any, `device`.
+fn with_block(device: &Path) -> PathBuf {
+    let several = Member::read(device).filter(|member| member.devices > 1);
+    let all = several.and_then(|member| device::members(&member.uuid).ok()).unwrap_or_default();
+    let holds = |node: &PathBuf| Medium::Raw { device: node.clone() }.read().current().is_some();
+    all.into_iter().map(|member| member.node).find(holds).unwrap_or_else(|| device.to_owned())
 }
 
 /// A medium whose FAT filesystem, if it has one, is mounted.

@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "throw-away files of the lab")]
 
 use ast::boot::block::BootBlock;
-use ast::cmdline::Cmdline;
+use ast::cmdline::{Cmdline, Root};
 use ast::grub::defaults::Defaults;
 use ast::grub::menu::{clean, quote};
 use ast::grub::parser::{What, entries, parse};
@@ -191,7 +191,12 @@ fn block(input: &[u8]) -> Checked {
 
 fn cmdline(input: &[u8]) -> Checked {
     let found = Cmdline::parse(&String::from_utf8_lossy(input));
-    let safe = found.root_uuid.as_deref().is_none_or(|u| u.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'));
+    let safe = match &found.root {
+        Some(Root::Uuid(id) | Root::PartUuid(id)) => id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'),
+        Some(Root::Label(name) | Root::PartLabel(name)) => !name.is_empty() && !name.chars().any(char::is_control),
+        Some(Root::Device(path)) => path.starts_with("/dev") && !path.components().any(|part| part == std::path::Component::ParentDir),
+        None => true,
+    };
     if safe { Ok(()) } else { Err(format!("{found:?}")) }
 }
 

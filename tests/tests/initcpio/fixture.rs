@@ -1,4 +1,5 @@
-//! A btrfs laid out as a machine, on a loop device, and starts of the real program in a private mount namespace.
+//! A btrfs laid out as a machine, on a loop device or two, and starts of the real program in a private mount namespace.
+#![allow(dead_code, reason = "two tests use it, and neither all of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,14 +42,17 @@ pub fn release() -> String {
 pub struct Disk {
     dir: Option<tempfile::TempDir>,
     pub device: String,
+    /// Another device of the same filesystem; empty where there is none.
+    pub second: String,
     pub uuid: String,
     image: PathBuf,
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if !self.device.is_empty() {
-            drop(Command::new("losetup").args(["-d", &self.device]).status());
+        self.forget();
+        for device in [&self.device, &self.second].into_iter().filter(|device| !device.is_empty()) {
+            drop(Command::new("losetup").args(["-d", device]).status());
         }
         if std::env::var_os("NO_TEST_CLEAN_UP").is_some() {
             let kept = self.dir.take().map(tempfile::TempDir::keep);
@@ -79,8 +83,46 @@ impl Disk {
         let image = dir.path().join("image");
         sh(&format!("truncate -s {size} {0} && mkfs.btrfs -q -m single -d single {0}", image.display()));
         let device = sh(&format!("losetup -f --show {}", image.display()));
-        let uuid = sh(&format!("blkid -p -o value -s UUID {device}"));
-        let disk = Self { dir: Some(dir), device, uuid, image };
+        Self { dir: Some(dir), device, second: String::new(), uuid: String::new(), image }.lay_out()
+    }
+
+    /// The same on two devices, with these profiles (mkfs.btrfs(8)); the kernel knows of neither.
+    pub fn of_two(profiles: &str) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let image = dir.path().join("image");
+        let mut disk = Self { dir: Some(dir), device: String::new(), second: String::new(), uuid: String::new(), image };
+        sh(&format!("truncate -s 400M {0} {0}.2", disk.image.display()));
+        disk.device = sh(&format!("losetup -f --show {}", disk.image.display()));
+        disk.attach_second();
+        sh(&format!("mkfs.btrfs -q {profiles} {} {}", disk.device, disk.second));
+        let disk = disk.lay_out();
+        disk.forget();
+        disk
+    }
+
+    /// The second device is there.
+    pub fn attach_second(&mut self) {
+        self.second = sh(&format!("losetup -f --show {}.2", self.image.display()));
+    }
+
+    /// The second device is not there.
+    pub fn detach_second(&mut self) {
+        self.forget();
+        sh(&format!("losetup -d {}", std::mem::take(&mut self.second)));
+    }
+
+    /// The kernel knows of no device of this filesystem, as when it has just started.
+    pub fn forget(&self) {
+        for device in [&self.device, &self.second].into_iter().filter(|device| !device.is_empty()) {
+            // One that it does not know is an error.
+            drop(Command::new("btrfs").args(["device", "scan", "--forget", device]).output());
+        }
+    }
+
+    /// What a machine has.
+    fn lay_out(mut self) -> Self {
+        self.uuid = sh(&format!("blkid -p -o value -s UUID {}", self.device));
+        let disk = self;
         disk.change(|top| {
             for name in ["@.snapshots", "@boot", "@var", "@home", "@root", "@cache"] {
                 btrfs::create_subvolume(&top.join(name)).expect(name);
@@ -125,7 +167,8 @@ impl Disk {
     /// Works on the top level while the machine is off.
     pub fn change<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
         let at = tempfile::tempdir().expect("dir");
-        mount::mount(&self.device, at.path(), "btrfs", MsFlags::empty(), "subvolid=5").expect("mounted");
+        let second = if self.second.is_empty() { String::new() } else { format!(",device={}", self.second) };
+        mount::mount(&self.device, at.path(), "btrfs", MsFlags::empty(), &format!("subvolid=5{second}")).expect("mounted");
         let result = work(at.path());
         // A child that another test's thread forks meanwhile has our files open until it becomes its program.
         let until = Instant::now() + Duration::from_secs(10);
