@@ -22,6 +22,8 @@ const README: &str = include_str!("../../../README.md");
 const NOT_HERE: &[(&str, &str)] = &[
     ("ast auto-upgrade", "it starts the service of the installed package: tests/update_cycle runs that"),
     ("ast migrate", "this machine is not the original's: ast/tests/migrate.rs has such machines"),
+    ("ast migrate --boot", "the same: ast/tests/migrate_boot.rs"),
+    ("ast migrate --finish", "the same: ast/tests/migrate_boot.rs"),
     ("ast --sysroot /mnt migrate --dry-run", "the same"),
     ("ast rollback --previous --with-var", "only the start after it gives /var back: tests/choices.rs has real starts, ast/tests/store_deploy.rs the plan"),
 ];
