@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::block::{BLOCK_SIZE, BlockError, BootBlock};
 use crate::cmdline::BlockPlace;
 use crate::layout::{FILE_BLOCK_A, FILE_BLOCK_B, LOCAL_BLOCK, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR};
@@ -182,7 +184,14 @@ impl Medium {
                 let dir = PathBuf::from(format!("/run/ast/block.{}", std::process::id()));
                 file::make_dirs(&dir)?;
                 let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-                Some(Mounted::new(&device.to_string_lossy(), &dir, "vfat", flags, "umask=0077")?)
+                let mount = |flags| Mounted::new(&device.to_string_lossy(), &dir, "vfat", flags, "umask=0077");
+                Some(match mount(flags) {
+                    // Somebody has it mounted for writing (an ESP in fstab), and one filesystem cannot be mounted both ways.
+                    Err(error) if error.errno() == Some(Errno::EBUSY) && flags.contains(MsFlags::MS_RDONLY) => {
+                        mount(flags - MsFlags::MS_RDONLY)?
+                    }
+                    other => other?,
+                })
             }
             _ => None,
         };
