@@ -112,6 +112,11 @@ fn the_original_menu_gives_way_to_our_script_and_comes_back() {
     let said = machine.ast(&["doctor"]);
     assert!(said.code == 0 && !said.out.contains("WRONG"), "{}{}", said.out, said.err);
     assert!(machine.ok(&["migrate", "--boot"]).contains("our boot script"), "twice is once");
+    // grub-mkconfig puts our script into a text of its own: that is no menu of the original's.
+    let ours = text(&booted.grub("grub.cfg"));
+    write(&booted.grub("grub.cfg"), &format!("# grub-mkconfig\n{ours}"));
+    machine.ok(&["migrate", "--boot"]);
+    assert_eq!(text(&booted.grub("ast/original.cfg")), MENU);
     let said = machine.ast(&["migrate", "--finish", "--yes"]);
     assert!(said.code == 3 && said.err.contains("two deployments"), "{} {}", said.code, said.err);
 
@@ -125,6 +130,12 @@ fn the_original_menu_gives_way_to_our_script_and_comes_back() {
     assert_eq!(text(&booted.grub("grub.cfg")), MENU);
     assert!(!booted.grub("ast/original.cfg").exists() && !machine.at("ast/tree.json").exists());
     same(machine, &before, "given back");
+    // A copy of the menu that an interrupted attempt left is older than what the original writes.
+    machine.ok(&["migrate"]);
+    file::make_dirs(&booted.grub("ast")).expect("dir");
+    write(&booted.grub("ast/original.cfg"), "older\n");
+    machine.ok(&["migrate", "--undo", "--yes"]);
+    assert_eq!(text(&booted.grub("grub.cfg")), MENU);
     // And forward again, over the block that the first time left.
     medium.write(&BootBlock::new(d(9))).expect("written");
     machine.ok(&["migrate"]);

@@ -79,6 +79,11 @@ pub struct ScriptConfig {
     pub serial: Option<Serial>,
 }
 
+/// Whether a `grub.cfg` is the fixed script, or has it in it as `grub-mkconfig` puts it there.
+pub fn is_in(text: &str) -> bool {
+    text.lines().any(|line| line.trim_start().starts_with("set ast_fs="))
+}
+
 /// The text of `grub.cfg` for this machine.
 ///
 /// Refuses: UUIDs with anything but hexadecimal digits and dashes, as they become part of a script.

@@ -95,7 +95,13 @@ pub fn preview_boot(store: &Store) -> Result<BootLoader> {
 pub fn take_boot(locked: &Locked) -> Result<BootLoader> {
     allowed(locked)?;
     let top = Top::mount(locked.layout())?;
-    let done = look(locked, &top.grub()).and_then(|found| change(locked, &top, &found).map(|()| found));
+    let done = look(locked, &top.grub()).and_then(|found| {
+        // Done before: whatever grub.cfg is by now (grub-mkconfig makes it, too), it is not the original's, and deployment 1 may be gone.
+        if locked.starts_with_original() {
+            change(locked, &top, &found)?;
+        }
+        Ok(found)
+    });
     top.close()?;
     done
 }
@@ -221,7 +227,10 @@ pub(super) fn give_back(store: &Store) -> Result<()> {
     let top = Top::mount(store.layout())?;
     let grub = top.grub();
     let done = || -> Result<()> {
-        if let Some(menu) = file::read_if_exists(&grub.join(ORIGINAL_MENU))? {
+        let there = file::read_if_exists(&grub.join("grub.cfg"))?.unwrap_or_default();
+        let kept = file::read_if_exists(&grub.join(ORIGINAL_MENU))?;
+        // Where ours never came, the original may have written a newer one since the copy was made.
+        if let Some(menu) = kept.filter(|_| script::is_in(&String::from_utf8_lossy(&there))) {
             stop_point("migrate: give back grub.cfg");
             file::replace(&grub.join("grub.cfg"), &menu)?;
             file::syncfs(&grub)?;
