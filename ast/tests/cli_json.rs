@@ -59,6 +59,69 @@ fn each_command_with_a_document_has_a_test_that_reads_it() {
 }
 
 #[test]
+fn a_plan_and_what_there_is_nothing_to_do_for_are_documents_too() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::with_busybox();
+    let file = machine.root.join("one.ast").to_string_lossy().into_owned();
+    let key = machine.root.join("etc/ast/export.pub").to_string_lossy().into_owned();
+    common::ok(&machine, &["export", "1", &file]);
+    common::ok(&machine, &["clone", "1"]);
+    machine.booted("d=1\nwhy=good\nenv=ok\n");
+    let declared = machine.root.join("declared.toml");
+    write(&declared, "[services]\nenable = [\"sshd.service\"]\n");
+    let declared = declared.to_string_lossy().into_owned();
+    let tree = || (common::text(&machine.layout().document(ast::layout::TREE)), file::names(&machine.layout().work()).expect("list"));
+    let before = tree();
+    let plans: &[&[&str]] = &[
+        &["new", "two"],
+        &["clone", "1"],
+        &["clone-tree", "1"],
+        &["branch", "1"],
+        &["cbranch", "1"],
+        &["ubranch", "1", "2"],
+        &["desc", "1", "words"],
+        &["pin", "1"],
+        &["pin", "2"],
+        &["del", "2"],
+        &["unpin", "1"],
+        &["install", "1", "hello"],
+        &["remove", "1", "hello"],
+        &["upgrade", "1"],
+        &["refresh", "1"],
+        &["base-update"],
+        &["sync", "1"],
+        &["tree-upgrade", "1"],
+        &["tree-rmpkg", "1", "hello"],
+        &["run", "1", "true"],
+        &["tree-run", "1", "true"],
+        &["chroot", "1"],
+        &["edit-conf", "1"],
+        &["apply", &declared, "1"],
+        &["ast-sync"],
+        &["tmp"],
+        &["unlock", "1"],
+        &["auto-upgrade"],
+        &["export", "1", "/nowhere/one.ast"],
+        &["rollback"],
+    ];
+    for words in plans {
+        let document = json(&machine, &[&["--dry-run"], *words].concat());
+        assert_eq!(document["changed"], false, "{words:?}: {document}");
+        assert!(document["plan"].as_str().is_some_and(|plan| !plan.is_empty()), "{words:?}: {document}");
+        assert_eq!(tree(), before, "{words:?}");
+    }
+    common::ok(&machine, &["pin", "1"]);
+    for words in [&["pin", "1"][..], &["unpin", "2"]] {
+        let document = json(&machine, words);
+        assert_eq!(document, serde_json::json!({ "changed": false, "why": "nothing to do" }), "{words:?}");
+    }
+    // Not "nothing": what is asked for is there, and has a name.
+    assert_eq!(json(&machine, &["import", &file, "--key", &key])["new"], false);
+}
+
+#[test]
 fn a_document_that_is_not_as_documented_is_seen() {
     let json = |text: &str| serde_json::from_str(text).expect("JSON");
     let moved = r#""etc": { "kept": [], "merged": [], "conflicts": [{ "path": "/etc/x" }], "renumbered": [] }"#;
@@ -74,6 +137,9 @@ fn a_document_that_is_not_as_documented_is_seen() {
             format!(r#"{{ "snapshot": 1, "deployment": 2, "only_in_booted_etc": [], {moved} }}"#),
             &["etc.conflicts[].outcome is documented and not printed"],
         ),
+        ("pin", r#"{ "changed": false, "why": "nothing to do" }"#.into(), &[]),
+        ("pin", r#"{ "changed": false }"#.into(), &["neither why"]),
+        ("pin", r#"{ "changed": true, "plan": "pin 1" }"#.into(), &["neither why"]),
         ("frobnicate", "{}".into(), &["has no table"]),
     ];
     for (verb, document, expected) in table {
@@ -125,7 +191,7 @@ fn every_document_has_the_keys_that_are_documented_and_no_others() {
         child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("typed");
         let out = child.wait_with_output().expect("ended");
         assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
-        documents::check(words, &String::from_utf8_lossy(&out.stdout));
+        documents::check(words, 0, &String::from_utf8_lossy(&out.stdout));
     };
     typed(&["--json", "chroot", "1"], "touch /usr/other\nexit 0\n");
     let failed = common::ast(&machine, &["--json", "tree-run", "1", "sh", "-c", "test ! -e /usr/other"]);
@@ -134,7 +200,7 @@ fn every_document_has_the_keys_that_are_documented_and_no_others() {
     write(&editor, "#!/bin/sh\necho aur::True > $1\n");
     std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
     let said = Said::of(command(&machine, &["--json", "edit-conf", "1"]).env("EDITOR", &editor));
-    documents::check(&["--json", "edit-conf", "1"], &said.out);
+    documents::check(&["--json", "edit-conf", "1"], said.code, &said.out);
 
     // A dead session, and one that lives.
     let dead = machine.layout().work_copy("4194305-1-00000000-0");

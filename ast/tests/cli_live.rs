@@ -155,7 +155,7 @@ fn a_live_shell_ends_with_the_document_that_is_documented() {
     let said = String::from_utf8_lossy(&out.stdout);
     let document: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {out:?}"));
     assert_eq!(document, serde_json::json!({ "deployment": 2, "shown": ["/usr"] }));
-    common::documents::check(&words, &said);
+    common::documents::check(&words, 0, &said);
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(super) fn over(
     if global.dry_run {
         let places = walk(&opened(global)?)?;
         let plans = places.iter().map(|place| inside::planned(global, place.id, &what(place.id)));
-        return print(&plans.collect::<Result<String, _>>()?);
+        return global.plan(&plans.collect::<Result<String, _>>()?);
     }
     // Judged under the lock, and after a repair; whoever holds it is told of at once, as by every other verb.
     let places = walk(&*locked(global)?)?;
@@ -144,7 +144,7 @@ impl Row {
     fn words(&self) -> (&'static str, String) {
         match &self.result {
             Ok((Ended::Saved(_), told)) => ("saved", told.clone()),
-            Ok((Ended::Nothing(why), _)) => ("nothing", (*why).to_owned()),
+            Ok((Ended::Nothing(why) | Ended::Told(why), _)) => ("nothing", (*why).to_owned()),
             Err(error) => ("failed", error.message.lines().next().unwrap_or_default().to_owned()),
         }
     }
@@ -152,7 +152,7 @@ impl Row {
     fn document(&self) -> Value {
         let mut document = match &self.result {
             Ok((Ended::Saved(Saved { document, .. }), _)) => document.clone(),
-            Ok((Ended::Nothing(why), _)) => json!({ "why": why }),
+            Ok((Ended::Nothing(why) | Ended::Told(why), _)) => json!({ "why": why }),
             Err(error) => json!({ "error": error.message, "hints": error.hints }),
         };
         if let Value::Object(fields) = &mut document {

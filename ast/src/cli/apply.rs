@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         opened(global)?.set_of(n)?;
         let play = is_playbook.then(|| "run the playbook inside".to_owned());
         let steps: String = declaration.steps().iter().chain(&play).map(|step| format!("    {step}\n")).collect();
-        return print(&format!("{what}:\n{steps}  * if that changes anything: seal it as the next generation of snapshot {n}\n"));
+        return global.plan(&format!("{what}:\n{steps}  * if that changes anything: seal it as the next generation of snapshot {n}\n"));
     }
     let described = describes(&declaration, n, global)?;
     let mut only_described = false;
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         }
         if differences.is_empty() {
             only_described = described.is_some();
-            return Ok(Outcome::Nothing(if only_described { "nothing to do but to describe it" } else { "nothing to do" }));
+            return Ok(if only_described { Outcome::Told("nothing to do but to describe it") } else { Outcome::Nothing("nothing to do") });
         }
         if !global.json {
             print(&change.to_string())?;
@@ -110,7 +110,7 @@ fn shown(
     const SAVED_NOTHING: &str = "nothing is saved, because of --diff";
     if global.json {
         global.print_json(document)?;
-        return Ok(Outcome::Nothing(SAVED_NOTHING));
+        return Ok(Outcome::Told(SAVED_NOTHING));
     }
     let Some(source) = copy.source() else { return Ok(Outcome::Nothing(SAVED_NOTHING)) };
     let mut text = change.to_string();

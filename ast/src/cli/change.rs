@@ -57,14 +57,13 @@ pub(super) fn locked_within(global: &Global, patience: Duration) -> Result<Locke
 pub(super) fn planned(global: &Global, make: impl FnOnce(&Store) -> Result<Planned, StoreError>) -> Result<(), CommandError> {
     if global.dry_run {
         return match make(&opened(global)?)? {
-            Some((plan, ..)) => print(&plan.to_string()),
-            None => print("nothing to do\n"),
+            Some((plan, ..)) => global.plan(&plan.to_string()),
+            None => global.plan("nothing to do\n"),
         };
     }
     let mut locked = locked(global)?;
     let Some((plan, text, document)) = make(&locked)? else {
-        global.say("nothing to do");
-        return Ok(());
+        return global.nothing("nothing to do");
     };
     let done = locked.run(plan)?;
     tell(global, document, &text, done.etc.as_ref())?;

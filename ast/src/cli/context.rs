@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::error::{CommandError, Kind};
 
 /// The flags that stand before or after any verb.
@@ -73,6 +75,17 @@ impl Global {
             // A terminal that is gone is no reason to stop.
             drop(writeln!(std::io::stderr(), "{line}"));
         }
+    }
+
+    /// What would be done, on standard output.
+    pub fn plan(&self, text: &str) -> Result<(), CommandError> {
+        if self.json { self.print_json(&json!({ "changed": false, "plan": text })) } else { print(text) }
+    }
+
+    /// Why nothing was changed: a line for people, a document for programs.
+    pub fn nothing(&self, why: &str) -> Result<(), CommandError> {
+        self.say(why);
+        if self.json { self.print_json(&json!({ "changed": false, "why": why })) } else { Ok(()) }
     }
 
     /// A result for programs, on standard output.

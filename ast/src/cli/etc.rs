@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::change::{attention, locked, look_at, opened, tell};
-use super::context::{Global, print};
+use super::context::Global;
 use super::error::CommandError;
 use super::inside;
 use crate::deploy::{booted_etc, only_here, plan_save_etc};
@@ -32,10 +32,10 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     if global.dry_run {
         let report = only_here(&store, d, n, Goal::Snapshot)?;
         if report.is_as_packaged() {
-            return print("nothing to do\n");
+            return global.plan("nothing to do\n");
         }
         let lines: String = report.lines().iter().map(|line| format!("    {line}\n")).collect();
-        return print(&format!("save /etc of deployment {d}:\n{lines}  * seal it as the next generation of snapshot {n}\n"));
+        return global.plan(&format!("save /etc of deployment {d}:\n{lines}  * seal it as the next generation of snapshot {n}\n"));
     }
     let from = inside::begin(global, n)?;
     let layout = store.layout();
@@ -44,8 +44,7 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     let mine = copy.beside("mine", &layout.deployment_part(d, Part::Etc))?;
     let report = etc::merge(&Edited { mine: mine.clone(), ..Edited::of(layout, d) }, &copy.parts().etc, Goal::Snapshot)?;
     if report.is_as_packaged() {
-        global.say(format_args!("nothing to do: snapshot {n} has all of the booted /etc"));
-        return Ok(());
+        return global.nothing(&format!("nothing to do: snapshot {n} has all of the booted /etc"));
     }
     let ready = copy.finish()?;
     let mut locked = locked(global)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::change::{locked, opened};
-use super::context::{Global, print};
+use super::context::Global;
 use super::error::{CommandError, Kind};
 use crate::id::SnapshotId;
 use crate::layout::Part;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         let (wish, private) = wish(&opened(global)?, args)?;
         let from = wish.parent.map(|(set, _)| format!(" against set {set}")).unwrap_or_default();
         let identity = if private.is_empty() { String::new() } else { format!("    it holds {}\n", private.join(", ")) };
-        return print(&format!(
+        return global.plan(&format!(
             "export {} to {}:\n{identity}    send set {}{from}, compressed\n    sign its sums\n    write the file\n",
             args.snapshot,
             args.file.display(),

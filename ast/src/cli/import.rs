@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     global.say(describe(&manifest, &opened.key));
     if global.dry_run {
         let below = parent.map_or_else(|| "as a tree of its own".to_owned(), |p| format!("below {p}"));
-        return print(&format!(
+        return global.plan(&format!(
             "import {}:\n    receive root, etc, var and boot, {} MiB\n  * commit the tree with a new snapshot {below}\n",
             args.file.display(),
             mib(manifest.unpacked())

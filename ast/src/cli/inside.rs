@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::change::{attention, locked, locked_within, opened};
-use super::context::{Global, print};
+use super::context::Global;
 use super::error::{CommandError, Kind};
 use crate::id::{SetId, SnapshotId};
 use crate::plan::Commit;
@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     Save(Value),
     /// Nothing was changed that is worth keeping; not an error.
     Nothing(&'static str),
+    /// The same, where its document is printed already, or by what follows.
+    Told(&'static str),
 }
 
 /// What became of a snapshot.
@@ -36,6 +38,8 @@ pub(super) enum Ended {
     Saved(Saved),
     /// It is as it was, and that is no error.
     Nothing(&'static str),
+    /// The same, and its document is not ours to print.
+    Told(&'static str),
 }
 
 /// A snapshot is as the work left it: a new generation, or the one that it had, where the work wrote nothing.
@@ -78,11 +82,12 @@ pub(super) fn change_and_describe(
         no_base(n)?;
     }
     if global.dry_run {
-        return print(&planned(global, n, what)?);
+        return global.plan(&planned(global, n, what)?);
     }
     let set = begin(global, n)?;
     match once(global, set, what, description, work)? {
-        Ended::Nothing(why) => {
+        Ended::Nothing(why) => global.nothing(why),
+        Ended::Told(why) => {
             global.say(why);
             Ok(())
         }
@@ -141,6 +146,7 @@ pub(super) fn once(
     progress::long_step(2, STEPS, &what);
     match work(&copy)? {
         Outcome::Nothing(why) => Ok(Ended::Nothing(why)),
+        Outcome::Told(why) => Ok(Ended::Told(why)),
         Outcome::Save(document) if description.is_none() && copy.is_as_made()? => {
             Ok(Ended::Saved(Saved { set, is_new: false, document: with_set(document, set), attention: Ok(()) }))
         }

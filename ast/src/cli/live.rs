@@ -27,7 +27,7 @@ pub(super) struct Args {}
 pub(super) fn chroot(_: &Args, global: &Global) -> Result<(), CommandError> {
     let (d, _) = allowed(&opened(global)?)?;
     if global.dry_run {
-        return print(&dry(d, "a shell in it"));
+        return global.plan(&dry(d, "a shell in it"));
     }
     let session = begin(global)?;
     global.say(format_args!("root shell in a copy of what is booted (deployment {d}): `exit 0` applies it at once, `exit 1` discards it"));
@@ -56,7 +56,9 @@ impl Beside {
                 .hint(format!("leave --live away; `ast deploy {n}` and a reboot bring it")));
         }
         if global.dry_run {
-            print(&dry(d, "the very package files just used"))?;
+            let plan = dry(d, "the very package files just used");
+            // One document a command: that is the plan of the snapshot's part.
+            if global.json { global.say(plan.trim_end()) } else { print(&plan)? }
         }
         Ok(Self { d, ready: None })
     }

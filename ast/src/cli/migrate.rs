@@ -48,17 +48,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if !legacy::is_original(&layout) {
         // Whatever it is, opening says so.
         return match opened(global)?.machine().and_then(|machine| machine.migration) {
-            Some(_) => {
-                global.say("nothing to do: it is taken over already");
-                Ok(())
-            }
+            Some(_) => global.nothing("nothing to do: it is taken over already"),
             None => Err(LegacyError::Nothing(layout.snapshots().to_owned()).into()),
         };
     }
     if global.dry_run {
         let taken = legacy::preview(&layout)?;
         tell(&taken, global);
-        return print(&taken.plan);
+        return global.plan(&taken.plan);
     }
     let taken = legacy::take(Store::take_over(&global.sysroot, Wait::Up(PATIENCE))?)?;
     tell(&taken, global);
@@ -89,7 +86,7 @@ fn tell(taken: &Taken, global: &Global) {
 fn boot(global: &Global) -> Result<(), CommandError> {
     if global.dry_run {
         let found = legacy::preview_boot(&opened(global)?)?;
-        return print(&format!(
+        return global.plan(&format!(
             "start by our boot script:\n    make @root, @cache and whatever else is missing beside them\n    write the boot block ({})\n    keep @boot/grub/grub.cfg as @boot/grub/{}\n    replace @boot/grub/grub.cfg\n",
             place(&found.block),
             crate::grub::install::ORIGINAL_MENU
@@ -131,7 +128,7 @@ fn finish(global: &Global) -> Result<(), CommandError> {
     let names = legacy::preview_finish(&opened(global)?)?;
     let list: String = names.iter().map(|name| format!("    delete {name}\n")).collect();
     if global.dry_run {
-        return print(&format!("give up what the original ast had:\n{list}"));
+        return global.plan(&format!("give up what the original ast had:\n{list}"));
     }
     global.may_write()?;
     global.confirm(&format!("Delete {} subvolumes of the original ast, and its tree file and descriptions?", names.len()))?;
@@ -148,7 +145,7 @@ fn finish(global: &Global) -> Result<(), CommandError> {
 
 fn undo(global: &Global) -> Result<(), CommandError> {
     if global.dry_run {
-        return print(
+        return global.plan(
             "go back to the original ast:\n    delete the tree document\n    delete every set, deployment and document of ours\n",
         );
     }
@@ -157,7 +154,7 @@ fn undo(global: &Global) -> Result<(), CommandError> {
     global.confirm("Delete everything that was done with ast since it took this machine over?")?;
     legacy::undo(&locked(global)?)?;
     global.say("the machine is the original's again");
-    Ok(())
+    if global.json { global.print_json(&json!({ "undone": true })) } else { Ok(()) }
 }
 
 impl From<LegacyError> for CommandError {

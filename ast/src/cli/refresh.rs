@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let what = format!("refresh the databases of snapshot {n}");
     inside::no_base(n)?;
     if global.dry_run {
-        return print(&inside::planned(global, n, &what)?);
+        return global.plan(&inside::planned(global, n, &what)?);
     }
     let set = inside::begin(global, n)?;
     let mut pending = Change::default();
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     })?;
     let (saved, words, attention) = match ended {
         Ended::Saved(saved) => (Some(saved.set), format!("saved as generation {} of snapshot {n}", saved.set.generation), saved.attention),
-        Ended::Nothing(why) => (None, why.to_owned(), Ok(())),
+        Ended::Nothing(why) | Ended::Told(why) => (None, why.to_owned(), Ok(())),
     };
     if global.json {
         global.print_json(&json!({ "snapshot": n, "set": saved, "pending": pending }))?;

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     }
     let mut saved = None;
     // Told by the second plan alone: one command, one document.
-    let first = Global { json: false, ..global.clone() };
+    let first = Global { json: global.json && global.dry_run, ..global.clone() };
     change::planned(&first, |store| {
         // Refused before anything is made, not between the two plans.
         drop(plan_rollback_var(store, var)?);

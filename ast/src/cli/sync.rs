@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::across::{self, Did, Place};
 use super::change::opened;
-use super::context::{Global, print};
+use super::context::Global;
 use super::error::CommandError;
 use super::packages::feed;
 use crate::etc;
@@ -112,5 +112,5 @@ fn plan(n: SnapshotId, how: How, global: &Global) -> Result<(), CommandError> {
         }
         text.push_str(&format!("{} snapshot {} in a working copy:\n{steps}  * seal it as the next generation\n", how.verb(), place.id));
     }
-    print(&text)
+    global.plan(&text)
 }

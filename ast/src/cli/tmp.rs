@@ -40,7 +40,7 @@ fn clear(global: &Global) -> Result<(), CommandError> {
     let before = Copies::of(&opened(global)?)?;
     if global.dry_run {
         let lines: String = before.dead.iter().map(|name| format!("clear working copy {name}\n")).collect();
-        return print(if lines.is_empty() { "nothing to do\n" } else { &lines });
+        return global.plan(if lines.is_empty() { "nothing to do\n" } else { &lines });
     }
     // Taking the lock repairs, and that clears them: there is no second way.
     let locked = locked(global)?;

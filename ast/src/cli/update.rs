@@ -34,13 +34,14 @@ pub(super) fn check(_: &CheckArgs, global: &Global) -> Result<(), CommandError> 
 pub(super) fn upgrade(_: &UpgradeArgs, global: &Global) -> Result<(), CommandError> {
     global.may_write()?;
     if global.dry_run {
-        return print(
+        return global.plan(
             "look for updates of the default; upgrade a copy of it, deploy that on trial, restart when nothing speaks against it\n",
         );
     }
     let words = [SERVICE.as_ref(), "--sysroot".as_ref(), global.sysroot.as_os_str(), "run".as_ref(), "--now".as_ref()];
     let ended = Invocation::words(words).and_then(|words| exec::run(&words, Options::new(Streams::Terminal)));
     match ended.and_then(exec::Ended::success) {
+        Ok(_) if global.json => check(&CheckArgs {}, global),
         Ok(_) => Ok(()),
         Err(ExecError::Failed { .. }) => {
             Err(CommandError::new(Kind::World, "the update did not come to a good end").hint("`ast check` says more"))

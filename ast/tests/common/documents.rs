@@ -27,8 +27,13 @@ pub const WITH_SYSTEM: [&str; 17] = [
     "upgrade",
     "which",
 ];
-/// And those with tests of their own, since they need another machine: `cli_live.rs`, `migrate.rs`.
-pub const ELSEWHERE: [&str; 2] = ["live-chroot", "migrate"];
+/// And those with tests of their own, since they need another machine: the installed service, `cli_live.rs`, `migrate.rs`.
+pub const ELSEWHERE: [&str; 3] = ["auto-upgrade", "live-chroot", "migrate"];
+
+/// Commands whose result is text for a person, or for a shell.
+const TEXTS: [&str; 3] = ["completions", "help", "man"];
+/// Those that hand the terminal to another program first.
+const TERMINALS: [&str; 3] = ["chroot", "edit-conf", "live-chroot"];
 
 const TEXT: &str = include_str!("../../../docs/json.md");
 
@@ -121,6 +126,9 @@ pub fn not_shown(verbs: &[&str], but: &[&str]) -> Vec<String> {
 
 /// What is wrong with a document of this verb, a line each.
 pub fn wrong(verb: &str, document: &Value) -> Vec<String> {
+    if document.get("changed").is_some() {
+        return unchanged(verb, document);
+    }
     let Some(keys) = keys(verb) else { return vec![format!("{verb} has no table in docs/json.md, and prints {document}")] };
     let mut wrong = Vec::new();
     printed(document, "", &keys, &mut wrong);
@@ -131,6 +139,15 @@ pub fn wrong(verb: &str, document: &Value) -> Vec<String> {
     wrong.sort();
     wrong.dedup();
     wrong.iter().map(|line| format!("{verb}: {line}")).collect()
+}
+
+/// What is wrong with what any of them prints when it changes nothing: at the top of `docs/json.md`.
+fn unchanged(verb: &str, document: &Value) -> Vec<String> {
+    let text =
+        ["why", "plan"].iter().filter_map(|key| document.get(key)).filter(|value| value.as_str().is_some_and(|text| !text.is_empty()));
+    let good =
+        document["changed"] == Value::Bool(false) && document.as_object().is_some_and(|fields| fields.len() == 2) && text.count() == 1;
+    if good { Vec::new() } else { vec![format!("{verb}: {document} is neither why nothing was changed nor what would be")] }
 }
 
 /// The documented key with this path.
@@ -200,10 +217,19 @@ fn verb_of<W: AsRef<std::ffi::OsStr>>(words: &[W]) -> Option<String> {
     words.into_iter().find(|word| !word.starts_with('-')).filter(|_| asks)
 }
 
-/// What was printed on standard output is as documented, where a document was asked for and came.
-pub fn check<W: AsRef<std::ffi::OsStr>>(words: &[W], out: &str) {
-    let Some(verb) = verb_of(words) else { return };
-    let Ok(document) = serde_json::from_str::<Value>(out) else { return };
+/// What was printed on standard output is one document, as documented, where one was asked for and it ended well.
+pub fn check<W: AsRef<std::ffi::OsStr>>(words: &[W], code: i32, out: &str) {
+    let Some(verb) = verb_of(words).filter(|verb| !TEXTS.contains(&verb.as_str())) else { return };
+    // What a shell or an editor printed stands before it.
+    let begin = out.rfind("\n{\n").filter(|_| TERMINALS.contains(&verb.as_str())).map_or(0, |newline| newline + 1);
+    let out = &out[begin..];
+    let document = match serde_json::from_str::<Value>(out) {
+        Ok(document) => document,
+        Err(error) => {
+            assert!(!matches!(code, 0 | 5), "{verb} ended with {code} and printed no document, or more than one ({error}):\n{out}");
+            return;
+        }
+    };
     let wrong = wrong(&verb, &document);
     assert!(wrong.is_empty(), "not as in docs/json.md:\n{}\n{document:#}", wrong.join("\n"));
     let mut paths = BTreeSet::new();

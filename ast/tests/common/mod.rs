@@ -341,7 +341,7 @@ pub fn command<W: AsRef<std::ffi::OsStr>>(machine: &Machine1, words: &[W]) -> Co
 /// What it said.
 pub fn ast(machine: &Machine1, words: &[&str]) -> Said {
     let said = Said::of(&mut command(machine, words));
-    documents::check(words, &said.out);
+    documents::check(words, said.code, &said.out);
     said
 }
 

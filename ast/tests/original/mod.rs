@@ -147,7 +147,7 @@ impl Original {
 
     pub fn ast(&self, words: &[&str]) -> Said {
         let said = Said::of(&mut self.command(words));
-        documents::check(words, &said.out);
+        documents::check(words, said.code, &said.out);
         said
     }
 

@@ -81,6 +81,7 @@ const STORY: &[Step] = &[
     Ast("ast apply kiosk.toml 4", 0, &["nothing to do"]),
     Ast("ast apply kiosk.toml 1", 0, &["saved as generation"]),
     Then(|typist| drop(typist.machine.ok(&["--json", "apply", &typist.home.join("kiosk.toml").to_string_lossy(), "2"]))),
+    Then(one_document),
     Ast("ast boot-update 4", 0, &["`ast deploy 4` boots it"]),
     Ast("ast boot-update 1", 0, &["`ast deploy 1` boots it"]),
     Ast("ast pin 4", 0, &[]),
@@ -272,4 +273,19 @@ fn the_examples_of_the_readme_and_of_the_manual_do_what_they_say() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(fs::read_to_string("/etc/bash_completion.d/ast").expect("written").contains("ast"));
+}
+
+/// However little `apply` has to do, it is told as one document; that there is no second one, `documents::check` sees.
+fn one_document(typist: &Typist) {
+    let machine = &typist.machine;
+    let file = typist.home.join("kiosk.toml").to_string_lossy().into_owned();
+    let again = machine.ok(&["--json", "apply", &file, "2"]).json();
+    assert_eq!(again, serde_json::json!({ "changed": false, "why": "nothing to do" }));
+    assert_eq!(machine.ok(&["--json", "apply", "--diff", &file, "2"]).json()["files"], serde_json::json!([]));
+    let description = typist.home.join("described.toml");
+    fs::write(&description, "description = \"described, and nothing else\"\n").expect("written");
+    let described = machine.ok(&["--json", "apply", &description.to_string_lossy(), "2"]).json();
+    assert_eq!((&described["snapshot"], &described["files"]), (&serde_json::json!(2), &serde_json::json!([])));
+    let info = machine.ok(&["--json", "info", "2"]).json();
+    assert_eq!(info["description"], "described, and nothing else");
 }

@@ -141,7 +141,7 @@ impl Machine {
         let out = Command::new(&self.program).arg("--sysroot").arg(&self.root).args(words).stdin(Stdio::null()).output().expect("ast");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let said = Said { code: out.status.code().unwrap_or(-1), out: text(out.stdout), err: text(out.stderr) };
-        documents::check(words, &said.out);
+        documents::check(words, said.code, &said.out);
         said
     }
 
