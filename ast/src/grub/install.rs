@@ -18,7 +18,7 @@ pub const ORIGINAL_MENU: &str = "ast/original.cfg";
 /// What `grub.cfg` is like, below GRUB's directory, if ast wrote it.
 const SCRIPT_SUMS: &str = "ast/grub.sums";
 
-/// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; the ones before are `*.prev.cfg`.
+/// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; `*.prev.cfg` are the ones before, or the same.
 ///
 /// If interrupted: GRUB reads the new menu, the one before, or none; nothing that starts by itself depends on it.
 /// Refuses: what our own reader of GRUB's language cannot read back.
@@ -127,25 +127,35 @@ fn unread(file: &'static str, error: SyntaxError) -> GrubError {
     GrubError::Script { file, error }
 }
 
-/// What is to be written for one file to be this text, with its sums: the pair before it goes to `NAME.prev.*`, if it is whole.
+/// What is to be written, in this order, for one file to be this text, with its sums. The pair before it goes to `NAME.prev.*` first, if it
+/// is whole; where it is there already, `NAME.prev.*` follows at once.
 fn pair(dir: &Path, name: &str, text: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, GrubError> {
-    let at = |suffix: &str| dir.join(format!("{name}{suffix}"));
-    let sums = |name: &str, bytes: &[u8]| menu::sums(&format!("{name}.cfg"), bytes).into_bytes();
-    let mut files = Vec::new();
-    if let Some(old) = file::read_if_exists(&at(".cfg"))? {
-        let whole = file::read_if_exists(&at(".sums"))?.is_some_and(|there| there == sums(name, &old));
-        if whole && old == text.as_bytes() {
-            return Ok(files);
-        }
-        if whole {
-            let sums = sums(&format!("{name}.prev"), &old);
-            files.extend(if_other(at(".prev.cfg"), old)?);
-            files.extend(if_other(at(".prev.sums"), sums)?);
+    let of = |name: &str, text: &[u8]| {
+        let sums = menu::sums(&format!("{name}.cfg"), text).into_bytes();
+        [(dir.join(format!("{name}.cfg")), text.to_owned()), (dir.join(format!("{name}.sums")), sums)]
+    };
+    let prev = format!("{name}.prev");
+    let new = of(name, text.as_bytes());
+    let Some(old) = file::read_if_exists(&dir.join(format!("{name}.cfg")))? else { return Ok(new.into()) };
+    if !is_there(&of(name, &old))? {
+        return Ok(new.into());
+    }
+    if old == text.as_bytes() {
+        return Ok(Vec::new());
+    }
+    let kept = of(&prev, &old);
+    // Whatever is replaced when the power goes, one of the two pairs is whole: renames come to disk in their order.
+    Ok(if is_there(&kept)? { new.into_iter().chain(of(&prev, text.as_bytes())).collect() } else { kept.into_iter().chain(new).collect() })
+}
+
+/// Each file holds this already.
+fn is_there(files: &[(PathBuf, Vec<u8>)]) -> Result<bool, GrubError> {
+    for (path, bytes) in files {
+        if file::read_if_exists(path)?.as_ref() != Some(bytes) {
+            return Ok(false);
         }
     }
-    files.push((at(".cfg"), text.as_bytes().to_owned()));
-    files.push((at(".sums"), sums(name, text.as_bytes())));
-    Ok(files)
+    Ok(true)
 }
 
 /// The file, unless it holds this already: most often the menu before is kept already.
@@ -183,6 +193,20 @@ mod tests {
         input.settings.timeout = 10;
         write_menu(dir.path(), &input).expect("written");
         assert_eq!(std::fs::read(dir.path().join("menu.prev.cfg")).expect("the one before"), first, "the damaged one was kept");
+        // From where both are the same, both go on together, the menu first.
+        assert!(previous_follows(dir.path()).expect("written"));
+        let second = std::fs::read_to_string(dir.path().join("menu.cfg")).expect("the menu");
+        let third = second.replace("10", "11");
+        let files = pair(dir.path(), "menu", &third).expect("read");
+        let names: Vec<_> = files.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+        assert_eq!(names, ["menu.cfg", "menu.sums", "menu.prev.cfg", "menu.prev.sums"]);
+        input.settings.timeout = 11;
+        write_menu(dir.path(), &input).expect("written");
+        assert_eq!(
+            std::fs::read(dir.path().join("menu.cfg")).expect("the menu"),
+            std::fs::read(dir.path().join("menu.prev.cfg")).expect("its copy")
+        );
+        assert!(!previous_follows(dir.path()).expect("read"), "there is nothing left to do");
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
     }
     let changed = contents(&dir)? != before;
     if changed {
-        // Before the previous menu follows, so that one of the two is always whole where GRUB reads.
+        // Before a previous menu follows that could not at once, so that one of the two is always whole where GRUB reads.
         file::syncfs(&dir)?;
     }
     let followed = install::previous_follows(&dir)?;
