@@ -83,13 +83,16 @@ fn arm(programs: &Path, fresh: &Path, packages: &Path, disk: &Path, promote: boo
             fs::write(&to, fat.read(&format!("/{name}")).map_err(|e| said(&e))?).map_err(|e| said(&e))?;
         }
     }
+    let good = format!("{} --sysroot {} good", programs.join("ast").display(), root.path().display());
     fs::create_dir_all(root.path().join("run/ast")).map_err(|e| said(&e))?;
     fs::write(root.path().join("run/ast/booted"), "d=1\nset=0.1\nwhy=good\nenv=ok\n").map_err(|e| said(&e))?;
+    // The gate of the machine that runs the update has judged its own start before.
+    sh(&good)?;
     let out = Command::new(programs.join("ast-autoupdate")).arg("--sysroot").arg(root.path()).arg("run").output().map_err(|e| said(&e))?;
     drop(mirror);
     if promote {
         fs::write(root.path().join("run/ast/booted"), "d=2\nset=1.1\nwhy=trial\narm=1\nleft=2\nenv=ok\n").map_err(|e| said(&e))?;
-        sh(&format!("{} --sysroot {} good", programs.join("ast").display(), root.path().display()))?;
+        sh(&good)?;
     }
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     if let Some(number) = fat {
