@@ -83,23 +83,17 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
 
 /// The commands with their examples, and completion of snapshots where one is meant.
 pub(super) fn command() -> clap::Command {
-    let mut command = super::Cli::command();
-    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    for verb in verbs {
-        let example = EXAMPLES.iter().find(|(name, ..)| *name == verb);
-        command = command.mut_subcommand(&verb, |mut sub| {
-            if let Some((_, line, what)) = example {
-                let example = format!("Example:\n  {line}\n      {what}");
-                // What a verb itself adds to its long help stands before it.
-                if let Some(more) = sub.get_after_long_help().map(ToString::to_string) {
-                    sub = sub.after_long_help(format!("{more}\n\n{example}"));
-                }
-                sub = sub.after_help(example);
+    super::Cli::command().mut_subcommands(|mut sub| {
+        if let Some((_, line, what)) = EXAMPLES.iter().find(|(name, ..)| *name == sub.get_name()) {
+            let example = format!("Example:\n  {line}\n      {what}");
+            // What a verb itself adds to its long help stands before it.
+            if let Some(more) = sub.get_after_long_help().map(ToString::to_string) {
+                sub = sub.after_long_help(format!("{more}\n\n{example}"));
             }
-            super::complete::with_snapshots(sub)
-        });
-    }
-    command
+            sub = sub.after_help(example);
+        }
+        super::complete::with_snapshots(sub)
+    })
 }
 
 /// A cheatsheet of all commands, or the help of one, is on standard output.
