@@ -8,6 +8,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -114,6 +115,8 @@ impl Finding {
 pub enum Depth {
     /// At everything.
     Whole,
+    /// Not at what is in the images, but at the checksums: for images of which something that booted well has the very same.
+    NotIntoTheImages,
     /// Not at what is in the images, nor at the checksums: for a `/boot` that nobody wrote to since it was looked at.
     NotTheImages,
 }
@@ -164,6 +167,16 @@ fn check_boot(parts: &Parts, depth: Depth) -> Vec<Finding> {
     found
 }
 
+/// Whether the lists of checksums of two boot directories say that they hold the same kernels and images. How they are started may differ.
+pub fn same_images(one: &Path, other: &Path) -> bool {
+    let list = |boot: &Path| -> Option<BTreeSet<String>> {
+        let text = crate::sys::file::read_if_exists(&boot.join(BOOT_SUMS)).ok()??;
+        let lines = String::from_utf8(text).ok()?;
+        Some(lines.lines().filter(|line| line.split_once("  ").is_none_or(|(_, name)| name != BOOT_ENV)).map(str::to_owned).collect())
+    };
+    list(one).is_some_and(|lines| !lines.is_empty() && list(other) == Some(lines))
+}
+
 /// Whether `ast.env` is there and names a kernel and images that are.
 pub fn has_boot_env(boot: &Path) -> bool {
     let bytes = crate::sys::file::read(&boot.join(BOOT_ENV)).unwrap_or_default();
@@ -194,7 +207,7 @@ fn check_kernel(parts: &Parts, name: &str, depth: Depth, found: &mut Vec<Finding
         found.push(Finding::new(Part::Boot, image, Lack::NoInitramfs { kernel: name.to_owned() }));
         return;
     }
-    if depth == Depth::NotTheImages {
+    if depth != Depth::Whole {
         return;
     }
     for lack in initramfs::check(&path, &version, &modules) {
