@@ -154,7 +154,7 @@ impl Made {
 
 /// What follows from a new boot block.
 fn follow_up(what: &str) -> Vec<Step> {
-    vec![Step::Menu, Step::Sync, Step::Record(what.to_owned()), Step::Collect]
+    vec![Step::Menu, Step::Record(what.to_owned()), Step::Sync, Step::Collect]
 }
 
 /// The shared `/var` of the machine, where it can be snapshotted beside the deployments (S9).

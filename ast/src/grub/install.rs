@@ -38,7 +38,8 @@ pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
 /// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads
 /// them when the menu itself is damaged. Whether any was changed.
 ///
-/// If interrupted: as [`write_menu`]. The caller commits, and has committed the menu itself before: one of the two is always whole.
+/// If interrupted: as [`write_menu`]. The menu itself is committed before any of them is replaced, so one of the two is always whole where GRUB
+/// reads; these the caller commits.
 pub fn previous_follows(grub_dir: &Path) -> Result<bool, GrubError> {
     let mut files = Vec::new();
     for name in ["snapshots", "menu"] {

@@ -54,6 +54,10 @@ pub fn apply(locked: &Locked, ready: &Ready, what: &str) -> Result<Applied, Live
     stop_point("live: after the exchange");
     let mut applied = Applied::default();
     let mut also = |result: Result<(), LiveError>| applied.unfinished.extend(result.err());
+    let by = std::env::args_os().next().unwrap_or_default();
+    let by = std::path::Path::new(&by).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let line = Line { time: now(), by, what: format!("{what} in the booted deployment {d}"), later: Default::default() };
+    also(history::append(&layout.document(layout::HISTORY), &line).map_err(|error| StoreError::from(error).into()));
     also(file::syncfs(layout.snapshots()).map_err(Into::into));
     also(settle(locked).map(drop));
     stop_point("live: settled");
@@ -61,12 +65,6 @@ pub fn apply(locked: &Locked, ready: &Ready, what: &str) -> Result<Applied, Live
     match show::show(locked.sysroot(), &old, &root) {
         Ok(shown) => applied.shown = shown,
         Err(error) => applied.unfinished.push(error.into()),
-    }
-    let by = std::env::args_os().next().unwrap_or_default();
-    let by = std::path::Path::new(&by).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let line = Line { time: now(), by, what: format!("{what} in the booted deployment {d}"), later: Default::default() };
-    if let Err(error) = history::append(&layout.document(layout::HISTORY), &line) {
-        applied.unfinished.push(StoreError::from(error).into());
     }
     Ok(applied)
 }

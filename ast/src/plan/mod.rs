@@ -75,7 +75,7 @@ pub enum Step {
     MarkWell(DeployId),
     /// The links of the README lead to the current sets.
     Links,
-    /// Menu and baked entry say what tree and boot block say, and are on disk.
+    /// Menu and baked entry say what tree and boot block say; the [`Step::Sync`] behind it brings them to where GRUB reads.
     Menu,
     /// The `/var` that was kept when the trial of a deployment was armed is gone.
     ForgetVar(DeployId),
@@ -83,7 +83,7 @@ pub enum Step {
     CleanCache,
     /// What nothing names any more is deleted.
     Collect,
-    /// A line of the history.
+    /// A line of the history; on disk with the next [`Step::Sync`].
     Record(String),
 }
 

@@ -52,7 +52,8 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
 impl Locked {
     /// The menu says what tree and boot block say, before more is done.
     pub(crate) fn write_menu(&self) -> Result<(), StoreError> {
-        menu(self, self.boot_block()?).map(drop)
+        menu(self, self.boot_block()?)?;
+        Ok(file::syncfs(&self.grub_dir())?)
     }
 }
 
@@ -61,8 +62,7 @@ pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
     Ok(install::baked_in(&store.grub_dir().join("ast"))?.into_iter().map(|baked| baked.good).collect())
 }
 
-/// Menu, previous menu and baked entry say what tree and boot block say, and are in the committed tree of the filesystem. Whether any
-/// was changed.
+/// Menu, previous menu and baked entry say what tree and boot block say. Whether any was changed: then the caller commits with `syncfs`.
 ///
 /// If interrupted: GRUB reads the new ones or the ones before; the next repair goes on.
 /// Refuses: a machine whose `boot/grub` is not seen, and a good deployment that cannot be started.
@@ -87,15 +87,7 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
         install::write_menu(&dir, &MenuInput { settings: settings(store.layout(), block.good), snapshots, others })?;
     }
     let changed = contents(&dir)? != before;
-    if changed {
-        // Before a previous menu follows that could not at once, so that one of the two is always whole where GRUB reads.
-        file::syncfs(&dir)?;
-    }
-    let followed = install::previous_follows(&dir)?;
-    if followed {
-        file::syncfs(&dir)?;
-    }
-    Ok(changed || followed)
+    Ok(install::previous_follows(&dir)? || changed)
 }
 
 fn contents(dir: &Path) -> Result<Vec<Option<Vec<u8>>>, SysError> {

@@ -211,6 +211,9 @@ fn derived(locked: &mut Locked) -> Result<(), StoreError> {
         Ok(block) => derive::menu(&locked.store, block)?,
         Err(_) => false,
     };
+    if menu {
+        file::syncfs(&locked.store.grub_dir())?;
+    }
     for what in [links.then_some("links"), menu.then_some("menus")].into_iter().flatten() {
         locked.repaired.mended.push(Mended::Derived(what));
     }

@@ -206,7 +206,7 @@ impl Store {
         }
         let commit = Commit::Tree { before: Box::new(self.tree()?.clone()), after: Box::new(after) };
         // The menu before the garbage: nothing is deleted that it still names.
-        let after = vec![Step::Links, Step::Menu, Step::Sync, Step::Record(what.clone()), Step::Collect];
+        let after = vec![Step::Links, Step::Menu, Step::Record(what.clone()), Step::Sync, Step::Collect];
         Ok(Plan { what, prepare, commit, after })
     }
 }

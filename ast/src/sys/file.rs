@@ -232,12 +232,12 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// A new line is at the end of `path`, on disk.
+/// A new line is at the end of `path`; on disk with the next sync of the filesystem.
 ///
 /// If interrupted: a part of the line may be there.
 pub fn append_line(path: &Path, line: &str) -> Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path).at("append to", path)?;
-    file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).at("append to", path)
+    file.write_all(format!("{line}\n").as_bytes()).at("append to", path)
 }
 
 /// Everything written to the filesystem of `path` is in its committed tree, where GRUB reads it too (S4).
