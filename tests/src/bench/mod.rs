@@ -3,6 +3,7 @@
 //! Commands are timed from fork to wait, in turns, so that whatever else the machine does hits both sides.
 
 mod bed;
+mod initramfs;
 mod rows;
 
 use std::fmt;
@@ -74,14 +75,18 @@ struct Measured {
 
 /// Measures everything and prints a line for each.
 pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
-    let programs = programs()?;
+    let programs = program("ast")?;
     println!("{:<28} {:>10}  {:<34} {:>10} {:>8}  wanted", "what", "ast", "against", "", "ratio");
     for row in rows::readers(&programs)?.into_iter().filter(|row| wanted(row, filter)) {
         tell_or_say(&row);
     }
     let bed = Bed::new(&programs)?;
-    for row in rows::writers(&bed)?.into_iter().filter(|row| wanted(row, filter)) {
+    let initcpio = program("ast-initcpio")?;
+    for row in rows::writers(&bed)?.into_iter().chain(initramfs::mounts(&bed, &initcpio)?).filter(|row| wanted(row, filter)) {
         tell_or_say(&row);
+    }
+    if filter.is_none_or(|filter| "initramfs: bytes".contains(filter)) {
+        initramfs::growth(&bed, &initcpio)?;
     }
     if filter.is_none_or(|filter| "10,000 snapshots".contains(filter)) {
         rows::grows(&programs)?;
@@ -160,16 +165,16 @@ pub(crate) fn shell(line: &str) -> Result<String, BenchError> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// `ast`, built as it is shipped.
-fn programs() -> Result<PathBuf, BenchError> {
+/// A program of ours, built as it is shipped.
+fn program(name: &str) -> Result<PathBuf, BenchError> {
     let project = crate::lab::cache::project_dir();
-    let status = Command::new("cargo").args(["build", "--quiet", "--release", "-p", "ast"]).current_dir(&project).status();
+    let status = Command::new("cargo").args(["build", "--quiet", "--release", "-p", name]).current_dir(&project).status();
     match status {
         Ok(status) if status.success() => {}
         _ => return Err(BenchError::Build),
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project.join("target"), PathBuf::from);
-    Ok(target.join("release/ast"))
+    Ok(target.join("release").join(name))
 }
 
 struct Time(Duration);

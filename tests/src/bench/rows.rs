@@ -70,7 +70,8 @@ pub(super) fn readers(ast: &Path) -> Result<Vec<Row>, BenchError> {
     documents(&dir, SNAPSHOTS)?;
     let python = dir.join("fstree");
     ast::sys::file::replace(&python, fstree(SNAPSHOTS).as_bytes()).map_err(failed)?;
-    let parse = format!("python3 -c 'import ast; ast.literal_eval(open(\"{}\").read())'", python.display());
+    // The distribution's own, not whatever a developer put in front of it.
+    let parse = format!("/usr/bin/python3 -c 'import ast; ast.literal_eval(open(\"{}\").read())'", python.display());
     shell(&parse)?;
     let snapper = snapper(&dir);
     if let Err(error) = &snapper {
@@ -120,7 +121,7 @@ pub(super) fn writers(bed: &Bed) -> Result<Vec<Row>, BenchError> {
     let device = &bed.device;
     shell(&format!(
         "mkdir -p {running}; mount -o subvol=@.snapshots/deploy/1/root {device} {running}; mount -o subvol=@.snapshots/deploy/1/etc {device} {running}/etc; \
-         mount -o subvol=@boot {device} {running}/boot; mount -o subvol=@.snapshots {device} {running}/.snapshots; for at in dev proc sys; do mount --rbind /$at {running}/$at; done; mount -t tmpfs none {running}/tmp; mount -t tmpfs none {running}/run"
+         mount -o subvol=@.snapshots/deploy/1/boot {device} {running}/boot; mount --bind {root}/boot/grub {running}/boot/grub; mount -o subvol=@.snapshots {device} {running}/.snapshots; for at in dev proc sys; do mount --rbind /$at {running}/$at; done; mount -t tmpfs none {running}/tmp; mount -t tmpfs none {running}/run"
     ))?;
     // A plain chroot: the same packages in subvolumes of its own.
     let plain = format!("{root}/mnt/plain");
