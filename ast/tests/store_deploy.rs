@@ -158,6 +158,36 @@ fn b2_the_one_before_puts_itself_back_after_its_start() {
 }
 
 #[test]
+fn b2_b9_the_one_before_is_not_used_up_by_a_good_one_that_the_initramfs_leaves() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let two = deploy(&mut locked, 0, How::NoTrial);
+    drop(locked);
+    let wanted = |why| Booted { wanted: Some(format!("deployment {two}")), ..booted(&machine, d(1), why, 0) };
+    // The good one's root is broken: mounted in its place, or started once with its own kernel, the one before it reports well each time.
+    for record in [wanted("good"), booted(&machine, d(1), "once", 0)] {
+        let mut block = machine.store().block().expect("block");
+        block.starts = 4;
+        machine.medium().write(&block).expect("written");
+        let mut locked = machine.lock();
+        let plan = deploy::plan_report_well(&locked, &record).expect("judged").expect("needed");
+        run(&mut locked, plan);
+        let state = locked.block().expect("block");
+        assert_eq!((state.good, state.prev, state.starts), (two, Some(d(1)), 0), "{record:?}");
+        assert_eq!(deploy::plan_report_well(&locked, &record).expect("judged"), None, "a start costs a write only once");
+    }
+    // Who picks it in the menu says nothing about the good one (B15).
+    let mut block = machine.store().block().expect("block");
+    block.starts = 4;
+    machine.medium().write(&block).expect("written");
+    let locked = machine.lock();
+    assert_eq!(deploy::plan_report_well(&locked, &booted(&machine, d(1), "chosen", 0)).expect("judged"), None);
+}
+
+#[test]
 fn one_start_is_used_up() {
     if skipped() {
         return;

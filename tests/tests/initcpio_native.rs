@@ -148,6 +148,8 @@ fn b9_without_modules_the_next_one_is_armed_once_and_the_machine_restarts() {
     let disk = Disk::new();
     disk.damage(6, "rm root/usr/lib/os-release");
     disk.damage(5, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
+    // GRUB counted this start. At the fifth it would start the one before by itself and forget it, so they begin anew.
+    disk.medium().write(&BootBlock { starts: 5, ..disk.block() }).expect("counted");
     let started = disk.start("ast.d=6 ast.why=good", "ls $R");
     assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
     let once = Trial { deployment: DeployId::new(5), mode: Mode::Once, tries: 1 };
