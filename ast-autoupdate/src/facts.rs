@@ -34,6 +34,7 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
         why: booted.why,
         another_root: booted.wanted.is_some(),
         good: block.good,
+        prev: block.prev,
         good_set,
         trial: block.trial,
         arm: block.arm,

@@ -134,6 +134,63 @@ fn b2_only_what_booted_well_is_a_fallback() {
     assert!(!machine.on_disk().contains(&format!("deployment {two}")));
 }
 
+/// A kernel's header, as far as it is looked at. Source of the offsets: Linux `Documentation/arch/x86/boot.rst`.
+fn kernel(version: &str) -> Vec<u8> {
+    let mut image = vec![0; 0x500];
+    (image[0x1f1], image[0x1fe], image[0x1ff], image[0x20f]) = (1, 0x55, 0xaa, 3);
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image.extend(version.as_bytes());
+    image.extend([0; 0x100]);
+    image
+}
+
+#[test]
+fn b2_a_good_one_that_rotted_is_no_fallback() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let part = |part| machine.layout().set_part(set("0.1"), part);
+    for path in [part(Part::Root), part(Part::Boot)] {
+        btrfs::set_read_only(&path, false).expect("opened");
+    }
+    let root = part(Part::Root);
+    for dir in ast::layout::MOUNT_POINTS.into_iter().chain(["sbin", "usr/lib/systemd", "usr/lib/modules/6.1"]) {
+        std::fs::create_dir_all(root.join(dir)).expect("dir");
+    }
+    for (name, content) in [("usr/lib/os-release", "ID=arch\n"), ("usr/lib/modules/6.1/modules.dep", "x"), ("sbin/init", "\x7fELF"), ("usr/lib/systemd/systemd", "\x7fELF")] {
+        write(&root.join(name), content);
+    }
+    for name in ["sbin/init", "usr/lib/systemd/systemd"] {
+        std::fs::set_permissions(root.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    }
+    std::fs::write(part(Part::Boot).join("vmlinuz-linux"), kernel("6.1")).expect("kernel");
+    for path in [part(Part::Root), part(Part::Boot)] {
+        btrfs::set_read_only(&path, true).expect("sealed");
+    }
+    let mut locked = machine.lock();
+    let [two, three] = [0, 0].map(|number| {
+        let made = deploy(&mut locked, number, How::NoTrial);
+        ast::sys::file::replace(&machine.layout().deployment_well(made), b"1\n").expect("well");
+        made
+    });
+    let before_the_next = |locked: &Locked| {
+        let (plan, _) = deploy::plan_deploy(locked, n(0), How::NoTrial, Etc::OfSnapshot).expect("a plan");
+        let ast::plan::Commit::Boot { after, .. } = plan.commit else { panic!("it commits the block") };
+        after.prev
+    };
+    assert_eq!(locked.block().expect("block").prev, Some(two));
+    assert_eq!(before_the_next(&locked), Some(three));
+    let rotten = machine.layout().deployment_part(three, Part::Root);
+    btrfs::set_read_only(&rotten, false).expect("opened");
+    std::fs::remove_file(rotten.join("usr/lib/os-release")).expect("removed");
+    assert_eq!(before_the_next(&locked), Some(two), "it booted well once, and does not now");
+    let also = machine.layout().deployment_part(two, Part::Root);
+    btrfs::set_read_only(&also, false).expect("opened");
+    std::fs::remove_file(also.join("usr/lib/os-release")).expect("removed");
+    assert_eq!(before_the_next(&locked), Some(three), "rather one that booted well than none");
+}
+
 #[test]
 fn b2_the_one_before_puts_itself_back_after_its_start() {
     if skipped() {

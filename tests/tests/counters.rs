@@ -338,6 +338,8 @@ impl Power<'_> {
             after.starts = 0;
         } else if matches!(decision.why, Why::Starts | Why::Load) && before.prev.is_none_or(|prev| prev == root) {
             (after.prev, after.starts) = (Some(root), 0);
+        } else if before.prev == Some(root) && decision.why != Why::Chosen {
+            after.starts = 0;
         }
         if after != before {
             self.write_block(&after);
@@ -350,6 +352,7 @@ impl Power<'_> {
             why: Some(decision.why),
             another_root,
             good: block.good,
+            prev: block.prev,
             good_set: Some(set(if block.good == TRIAL { 2 } else { 1 })),
             trial: block.trial,
             arm: block.arm,

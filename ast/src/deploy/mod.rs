@@ -29,6 +29,8 @@ use crate::store::machine::Numbers;
 use crate::store::{Store, StoreError, document, now};
 use crate::sys::btrfs::{self, Access};
 use crate::tree::{Later, TreeError};
+use crate::verify::{self, Depth};
+use crate::work::Parts;
 
 /// How a new deployment is to be booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +71,14 @@ pub fn plan_deploy(store: &Store, n: SnapshotId, how: How, etc: Etc) -> Result<(
 }
 
 /// The block in which `d` is the good one and nothing is on trial. The one before it is `prev`, or the newest that is known to have
-/// booted well (B2).
+/// booted well (B2) and lacks nothing since: a good one that rotted is no fallback for the update that took its place.
 fn made_good(store: &Store, before: &BootBlock, d: DeployId, prev: Option<DeployId>) -> BootBlock {
     let well = |candidate: &DeployId| *candidate != d && store.layout().deployment_well(*candidate).exists();
     let known = [Some(before.good), before.prev].into_iter().flatten();
     // A machine whose first deployment never reported has nothing better than it.
-    let prev = prev.or_else(|| known.clone().find(well)).or_else(|| known.clone().find(|candidate| *candidate != d));
+    let whole = |candidate: &DeployId| verify::check_to(&Parts::of_deployment(store.layout(), *candidate), Depth::NotTheImages).is_empty();
+    let proven = || known.clone().filter(well);
+    let prev = prev.or_else(|| proven().find(whole).or_else(|| proven().next())).or_else(|| known.clone().find(|candidate| *candidate != d));
     BootBlock { good: d, prev, trial: None, starts: 0, ..before.clone() }
 }
 

@@ -32,7 +32,9 @@ pub struct Facts {
     pub another_root: bool,
     /// The block's good one.
     pub good: DeployId,
-    /// What that was made from.
+    /// The one before it.
+    pub prev: Option<DeployId>,
+    /// What the good one was made from.
     pub good_set: Option<SetId>,
     /// The block's trial.
     pub trial: Option<Trial>,
@@ -82,8 +84,14 @@ impl Facts {
     }
 
     /// Whether a person chose what runs, and it is not the default: then updates wait.
+    ///
+    /// The one before the default is started once by the initramfs, when the default's root is broken; a person's one start is of a new
+    /// deployment. Were that taken for a choice, a machine whose default has rotted would never update again, and an update is what mends it.
     pub fn chosen(&self) -> bool {
-        let by_hand = matches!(self.why, Some(Why::Chosen | Why::Once));
+        let by_hand = match self.why {
+            Some(Why::Once) => self.booted != self.prev,
+            why => why == Some(Why::Chosen),
+        };
         self.booted.is_none_or(|d| by_hand && d != self.good)
     }
 }

@@ -28,6 +28,7 @@ fn facts() -> Facts {
         why: Some(Why::Good),
         another_root: false,
         good: DeployId::new(1),
+        prev: None,
         good_set: None,
         trial: None,
         arm: ArmId::new(0),
@@ -483,6 +484,20 @@ fn u8_retention_is_a_step_after_the_promotion_and_never_in_a_trial() {
     let (machine, effects) = begin(at(on_trial(Some(true))), promoted);
     assert_eq!(effects, vec![Effect::Retain]);
     assert_eq!(machine.verdicts.last().map(|v| v.result), Some(TrialResult::Promoted));
+}
+
+#[test]
+fn b9_a_machine_whose_default_has_rotted_goes_on_updating_from_the_one_before() {
+    let (five, six) = (DeployId::new(5), DeployId::new(6));
+    let rotten = Facts { good: six, prev: Some(five), booted: Some(five), why: Some(Why::Once), ..facts() };
+    let (machine, effects) = begin(at(State::Idle), rotten.clone());
+    assert_eq!((machine.state, effects), (State::Checking, vec![Effect::Check(set(1))]));
+    // What a person asked for once is looked at, and not updated away.
+    for chosen in [Facts { booted: Some(DeployId::new(7)), ..rotten.clone() }, Facts { why: Some(Why::Chosen), ..rotten }] {
+        let (machine, effects) = begin(at(State::Idle), chosen);
+        assert_eq!(machine.state, State::Idle, "{effects:?}");
+        assert!(end_of(&effects).text.contains("chosen by hand"));
+    }
 }
 
 mod drawing;

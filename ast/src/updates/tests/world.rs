@@ -106,6 +106,7 @@ impl World {
             why: Some(self.why),
             another_root: false,
             good: self.good,
+            prev: None,
             good_set: Some(self.deployments[&self.good].0),
             trial: self.trial,
             arm: self.arm,
