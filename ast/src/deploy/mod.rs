@@ -30,6 +30,7 @@ use crate::store::{Store, StoreError, document, now};
 use crate::sys::btrfs::{self, Access};
 use crate::tree::{Later, TreeError};
 use crate::verify::{self, Depth};
+use crate::volumes;
 use crate::work::Parts;
 
 /// How a new deployment is to be booted.
@@ -102,7 +103,7 @@ impl Made {
 
     fn plan(&self, store: &Store, what: String, etc: Etc, keep_var: bool, before: BootBlock, after: BootBlock) -> Result<Plan, StoreError> {
         let mut prepare = self.steps(store, etc, &what)?;
-        if let Some(var) = shared_var(store).filter(|_| keep_var) {
+        if let Some(var) = shared_var(store).filter(|var| keep_var && can_be_kept(var)) {
             let to = store.layout().var_before(self.d);
             prepare.push(Step::MakeDir(store.layout().var(self.d)));
             let mark = Step::Write { path: to.join(VAR_MARK), bytes: format!("kept when deployment {} was armed\n", self.d).into_bytes() };
@@ -159,6 +160,13 @@ impl Made {
 /// What follows from a new boot block.
 fn follow_up(what: &str) -> Vec<Step> {
     vec![Step::Menu, Step::Record(what.to_owned()), Step::Sync, Step::Collect]
+}
+
+/// Whether a snapshot can be taken of the subvolume at `var`. Without one an update goes on, rather than never again: its `/var` is not kept.
+fn can_be_kept(var: &std::path::Path) -> bool {
+    let Ok(Some(swap)) = volumes::swap_file(var) else { return true };
+    tracing::warn!("/var is not kept as it is now: {} is a swap file in use, and btrfs snapshots no subvolume with one", swap.display());
+    false
 }
 
 /// The shared `/var` of the machine, where it can be snapshotted beside the deployments (S9).

@@ -31,7 +31,12 @@ pub(super) fn kept_var(store: &Store) -> Vec<String> {
     let Some(trial) = store.block().ok().and_then(|block| block.trial) else { return Vec::new() };
     let kept = vars::kept(store).is_ok_and(|kept| kept.contains(&trial.deployment));
     let can_be = crate::deploy::shared_var(store).is_some();
-    if kept || !can_be { Vec::new() } else { vec![format!("there is none for deployment {}, which is on trial", trial.deployment)] }
+    if kept || !can_be {
+        return Vec::new();
+    }
+    let swap = volumes::swap_file(&store.sysroot().join("var")).ok().flatten();
+    let why = swap.map(|swap| format!(": {} is a swap file in use, and btrfs snapshots no subvolume with one; put it into a subvolume of its own", swap.display()));
+    vec![format!("there is none for deployment {}, which is on trial{}", trial.deployment, why.unwrap_or_default())]
 }
 
 pub(super) fn deployments(store: &Store) -> Vec<String> {

@@ -3,6 +3,7 @@
 mod mounts;
 mod remove;
 mod size;
+mod swap;
 
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod tests;
 pub use mounts::{MountEntry, Mounts};
 pub use remove::{is_mounted, remove};
 pub use size::{Size, size_of_set};
+pub use swap::swap_file;
 
 use std::path::PathBuf;
 

@@ -59,7 +59,7 @@ fn entries(bytes: &[u8]) -> Vec<MountEntry> {
 }
 
 /// `\040` and its like, as the kernel writes what would break a line.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
