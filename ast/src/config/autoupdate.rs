@@ -95,6 +95,9 @@ const KEEP_UPDATES: u32 = 3;
 const CHECK: Duration = Duration::from_secs(60);
 /// Well below the deadline of the trial itself (15 minutes), so that the verdict with its evidence comes first.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// Most of that. The gate's unit ends after 9 minutes, of which it may wait 20 s for the memory, 60 s for the store and 30 s for each of two
+/// answers of systemd; one that is ended by its unit fails every trial, and the machine would never update again.
+const DEADLINE_MOST: u32 = 400;
 /// A service that crashes does so in the first seconds.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -192,7 +195,10 @@ impl Settings {
             }
         }
         set(&mut self.check, fragment.health.check_seconds.map(seconds));
-        set(&mut self.deadline, fragment.health.deadline_seconds.map(seconds));
+        if fragment.health.deadline_seconds.is_some_and(|n| n > DEADLINE_MOST) {
+            warnings.push(format!("health.deadline_seconds: {DEADLINE_MOST} is taken, since the gate's unit ends soon after that"));
+        }
+        set(&mut self.deadline, fragment.health.deadline_seconds.map(|n| seconds(n.min(DEADLINE_MOST))));
         set(&mut self.settle, fragment.health.settle_seconds.map(|n| Duration::from_secs(u64::from(n))));
         set(&mut self.ignore_units, fragment.health.ignore_units);
         if let Some(texts) = fragment.windows {
@@ -310,6 +316,18 @@ mod tests {
             assert_eq!(settings.take(broken).len(), 1, "{broken}");
             assert_eq!(settings, before, "{broken}");
         }
+    }
+
+    #[test]
+    fn u3_no_setting_lets_the_gate_outlive_its_unit() {
+        let unit = include_str!("../../../packaging/systemd/ast-health.service");
+        assert!(unit.contains("\nTimeoutStartSec=9min\n"), "the number below, and DEADLINE_MOST, follow from it");
+        let mut settings = Settings::default();
+        let warnings = settings.take("[health]\ndeadline_seconds = 3600");
+        assert!(warnings.len() == 1 && warnings[0].contains("deadline_seconds"), "{warnings:?}");
+        // What the gate waits for besides its checks: two answers of systemd, the memory, the store.
+        assert!(settings.deadline + Duration::from_secs(2 * 30 + 20 + 60) <= Duration::from_secs(9 * 60), "{settings:?}");
+        assert_eq!(settings.take("[health]\ndeadline_seconds = 400"), Vec::<String>::new());
     }
 
     #[test]
