@@ -45,7 +45,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// This process holds the lock at `path`, and the file tells its number.
+    /// This process holds the lock at `path`, and the file tells its number, if there is room for it.
     ///
     /// If interrupted: the kernel ends the lock with the process.
     /// Refuses: while another process holds it, after `wait`.
@@ -61,9 +61,9 @@ impl Lock {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => {
                     use std::os::unix::fs::FileExt;
-                    // Who holds it is a courtesy for the next one's message; the lock is the flock.
-                    let written = held.set_len(0).and_then(|()| held.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
-                    written.at("write the holder into", path)?;
+                    // Who holds it is a courtesy for the next one's message; the lock is the flock, and that a full disk has no room for
+                    // the courtesy must not keep a good start from being promoted.
+                    drop(held.set_len(0).and_then(|()| held.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)));
                     return Ok(Self { _file: held });
                 }
                 Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => {
@@ -94,5 +94,10 @@ mod tests {
         assert!(matches!(&error, LockError::Held { holder: Some(pid), .. } if *pid == std::process::id()), "{error}");
         drop(first);
         drop(Lock::acquire(&path, Wait::No).expect("free again"));
+    }
+
+    #[test]
+    fn s10_a_full_disk_does_not_keep_the_lock_from_being_taken() {
+        drop(Lock::acquire(Path::new("/dev/full"), Wait::Up(Duration::from_secs(10))).expect("whatever can be written into it"));
     }
 }
