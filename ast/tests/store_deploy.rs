@@ -12,7 +12,7 @@ use ast::id::{ArmId, DeployId};
 use ast::layout::Part;
 use ast::store::machine::Block;
 use ast::store::{Locked, StoreError};
-use ast::sys::btrfs;
+use ast::sys::{btrfs, file};
 use common::*;
 
 fn run(locked: &mut Locked, plan: ast::plan::Plan) {
@@ -171,7 +171,7 @@ fn b2_a_good_one_that_rotted_is_no_fallback() {
     let mut locked = machine.lock();
     let [two, three] = [0, 0].map(|number| {
         let made = deploy(&mut locked, number, How::NoTrial);
-        ast::sys::file::replace(&machine.layout().deployment_well(made), b"1\n").expect("well");
+        file::replace(&machine.layout().deployment_well(made), b"1\n").expect("well");
         made
     });
     let before_the_next = |locked: &Locked| {
@@ -234,14 +234,27 @@ fn b2_b9_the_one_before_is_not_used_up_by_a_good_one_that_the_initramfs_leaves()
         run(&mut locked, plan);
         let state = locked.block().expect("block");
         assert_eq!((state.good, state.prev, state.starts), (two, Some(d(1)), 0), "{record:?}");
+        file::replace(&machine.root.join("run/ast/booted"), record.to_string().as_bytes()).expect("record");
+        let told = "degraded: deployment 2, the default, cannot be the root, and deployment 1 runs in its place";
+        assert_eq!(deploy::status(&machine.store()).problems, [told], "b10");
         assert_eq!(deploy::plan_report_well(&locked, &record).expect("judged"), None, "a start costs a write only once");
     }
+    assert_eq!(deploy::status(&machine.store()).watchdog, Some(false), "b14: hangs are not covered here");
+    file::make_dirs(&machine.root.join("dev")).expect("dir");
+    write(&machine.root.join("dev/watchdog"), "");
+    assert_eq!(deploy::status(&machine.store()).watchdog, Some(true));
     // Who picks it in the menu says nothing about the good one (B15).
     let mut block = machine.store().block().expect("block");
     block.starts = 4;
     machine.medium().write(&block).expect("written");
     let locked = machine.lock();
     assert_eq!(deploy::plan_report_well(&locked, &booted(&machine, d(1), "chosen", 0)).expect("judged"), None);
+    assert_eq!(deploy::status(&machine.store()).problems, Vec::<String>::new(), "b10: what somebody chose is no degradation");
+    for (why, told) in [("starts", "did not report well for 5 starts"), ("load", "could not be loaded")] {
+        booted(&machine, d(1), why, 0);
+        let problems = deploy::status(&machine.store()).problems;
+        assert!(problems.len() == 1 && problems[0].starts_with("degraded: ") && problems[0].contains(told), "{problems:?}");
+    }
 }
 
 #[test]

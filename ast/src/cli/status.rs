@@ -83,6 +83,9 @@ fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
     if status.counting == Some(false) {
         told(Some(Tone::Notice), "counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
     }
+    if status.watchdog == Some(false) {
+        told(Some(Tone::Notice), "watchdog", "none here: a kernel that hangs on trial stands still until somebody switches it off and on".to_owned());
+    }
     if let Some(list) = kept(&status.kept_vars) {
         told(None, "kept /var", list);
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::boot::block::{BootBlock, MAX_STARTS, Mode};
+use crate::boot::booted::Booted;
+use crate::cmdline::Why;
 use crate::id::{ArmId, DeployId, SetId};
 use crate::store::{Store, vars};
 
@@ -137,6 +139,8 @@ pub struct Status {
     pub starts: u8,
     /// Whether GRUB can count; without it a kernel panic is not covered. `None` when it is not known.
     pub counting: Option<bool>,
+    /// Whether this machine has a hardware watchdog; without one nobody notices that a trial hangs (B14). `None` when it does not run.
+    pub watchdog: Option<bool>,
     /// What the next start does.
     pub next: Next,
     /// Deployments for which `/var` was kept as it was when they were armed: `rollback --with-var` gives it back.
@@ -159,6 +163,7 @@ pub fn status(store: &Store) -> Status {
     }
     problems.extend(copies_differ(store));
     let booted = store.booted();
+    problems.extend(block.as_ref().zip(booted).and_then(|(block, booted)| left(block, booted)));
     let trial = block.as_ref().and_then(|b| b.trial);
     Status {
         booted: booted.and_then(|b| b.d).map(describe),
@@ -173,10 +178,25 @@ pub fn status(store: &Store) -> Status {
         fallback: block.as_ref().and_then(|b| b.prev).map(describe),
         starts: block.as_ref().map_or(0, |b| b.starts),
         counting: booted.and_then(|b| b.env),
+        watchdog: booted.map(|_| store.sysroot().join("dev/watchdog").exists()),
         next: block.as_ref().map_or(Next::Baked, Next::of),
         kept_vars: vars::kept(store).unwrap_or_default(),
         problems,
     }
+}
+
+/// That the default was left without a trial being to blame, in words (B10): the one before it runs in its place.
+fn left(block: &BootBlock, booted: &Booted) -> Option<String> {
+    let (d, good) = (booted.d.filter(|d| *d != block.good)?, block.good);
+    let why = match booted.why? {
+        Why::Starts => format!("did not report well for {MAX_STARTS} starts"),
+        Why::Load => "could not be loaded".to_owned(),
+        // A person's one start is of a new deployment; this one is what the initramfs asked for.
+        Why::Once if block.prev == Some(d) => "cannot be the root".to_owned(),
+        Why::Good | Why::Exhausted | Why::Hash if booted.wanted.is_some() => "cannot be the root".to_owned(),
+        _ => return None,
+    };
+    Some(format!("degraded: deployment {good}, the default, {why}, and deployment {d} runs in its place"))
 }
 
 /// A copy that is damaged, in words. That they count differently is nothing: GRUB writes the one it reads.
