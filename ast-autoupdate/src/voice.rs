@@ -142,4 +142,13 @@ mod tests {
         assert_eq!(ids.len(), all.len());
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
     }
+
+    #[test]
+    fn u10_the_ids_are_those_that_are_documented() {
+        use Message::*;
+        let documented = include_str!("../../docs/updates.md");
+        let rows = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id).filter(|id| id.len() == 32);
+        let ours = [Armed, Promoted, Unhealthy, Healthy, Restart, Attention, Ended, Warning, Step].map(Message::id);
+        assert_eq!(rows.collect::<Vec<_>>(), ours, "what is written there never changes, and nothing else is sent");
+    }
 }
