@@ -9,6 +9,7 @@ use ast::exec::{self, Invocation, Options, Program};
 use ast::layout::Layout;
 use ast::store::Store;
 use ast::sys::btrfs;
+use ast::sys::lock::Wait;
 use ast::updates;
 
 use crate::error::{Error, chain};
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 const USAGES: [u8; 3] = [5, 20, 50];
 /// Chunks of one round at most: it must not hold up a machine for an hour.
 const CHUNKS: u8 = 10;
+/// How long the menu waits for another ast to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Exit status of `btrfs scrub start -B` that found what it could not mend. Source: btrfs-scrub(8).
 const UNMENDED: i32 = 3;
 
@@ -62,7 +65,19 @@ fn round(sysroot: &Path, voice: &Voice) -> Result<Vec<String>, Error> {
             }
         }
     }
-    Ok(care::complaints(layout))
+    let complaints = care::complaints(layout);
+    if !facts.trial {
+        others(sysroot, voice);
+    }
+    Ok(complaints)
+}
+
+/// The menu lists the other systems that are on this machine now, if its owner asked for them. No more than a word where that fails.
+fn others(sysroot: &Path, voice: &Voice) {
+    match ast::others::refresh(sysroot, Wait::Up(PATIENCE)) {
+        Ok(_) => {}
+        Err(error) => voice.say(Message::Warning, &format!("the menu has no news of other systems: {}", chain(&error))),
+    }
 }
 
 fn btrfs() -> Invocation {

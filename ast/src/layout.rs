@@ -68,6 +68,8 @@ pub const NUMBERS: &str = "numbers.json";
 pub const UPDATES: &str = "updates.json";
 /// Below [`DOCUMENTS`]: when the filesystem was last looked after.
 pub const CARE: &str = "care.json";
+/// Below [`DOCUMENTS`]: other systems that were found on this machine, for the menu.
+pub const OTHERS: &str = "others.json";
 /// Below [`DOCUMENTS`]: space that is given up for an update when everything else is full.
 pub const RESERVE: &str = "reserve";
 /// Below [`DOCUMENTS`]: a line for each committed operation.
@@ -151,6 +153,11 @@ impl Layout {
     /// `sets/N.G`, a directory with four subvolumes.
     pub fn set(&self, set: SetId) -> PathBuf {
         self.sets().join(set.to_string())
+    }
+
+    /// A file that exists once a deployment of this set has booted well: it outlives that, for the menu.
+    pub fn set_well(&self, set: SetId) -> PathBuf {
+        self.set(set).join("well")
     }
 
     /// One subvolume of a set.

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "throw-away files")]
 
 use ast::cmdline::BlockPlace;
-use ast::grub::menu::{MenuInput, MenuSettings, OtherSystem, Password, SnapshotLine, TimeoutStyle, menu, snapshots};
+use ast::grub::menu::{Health, MenuInput, MenuSettings, OtherSystem, Password, SnapshotLine, TimeoutStyle, menu, snapshots};
 use ast::grub::{ScriptConfig, Serial, parser, script};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,20 @@ fn input(description: &str) -> MenuInput {
         set: set.parse().expect("a set"),
         description: description.into(),
         kernel: Some(description.into()),
+        created: Some(u64::MAX),
+        health: Some(Health::Failed),
         state: vec![description.into()],
         bootable,
     };
     let efi = OtherSystem::Efi { title: description.into(), fs_uuid: "ABCD-1234".into(), path: "/EFI/Microsoft/Boot/bootmgfw.efi".into() };
+    let linux = OtherSystem::Linux {
+        title: description.into(),
+        fs_uuid: "12345678-1234-1234-1234-123456789abc".into(),
+        kernel: "/boot/vmlinuz-6.1.0".into(),
+        initrd: vec!["/boot/ucode.img".into(), "/boot/initrd.img-6.1.0".into()],
+        // What cannot be carried drops the entry, not the menu; what can is quoted.
+        args: description.split_whitespace().filter(|w| !w.contains('\\') && !w.chars().any(char::is_control)).map(str::to_owned).collect(),
+    };
     let bios = OtherSystem::Bios { title: description.into(), fs_uuid: "0123456789ABCDEF".into() };
     MenuInput {
         settings: MenuSettings {
@@ -48,10 +58,13 @@ fn input(description: &str) -> MenuInput {
             serial: vec!["--unit=0".into()],
             gfxmode: Some("1024x768,auto".into()),
             theme: Some("themes/a/theme.txt".into()),
+            colour: Some("light-gray/black".into()),
+            highlight: Some("black/light-gray".into()),
             password: Some(Password { user: "root".into(), hash: "grub.pbkdf2.sha512.10000.AB.CD".into() }),
+            others: true,
         },
         snapshots: vec![line("4.1", true), line("12.3", false)],
-        others: vec![efi, bios, OtherSystem::FirmwareSetup],
+        others: vec![efi, bios, linux, OtherSystem::FirmwareSetup],
     }
 }
 
@@ -129,7 +142,7 @@ fn r7_hostile_words_neither_inject_nor_break() {
         let (menu, lines) = (menu(&input).expect("titles are never refused"), snapshots(&input));
         assert!(checker_takes(menu.as_bytes()) && checker_takes(lines.as_bytes()), "{words:?}:\n{menu}\n{lines}");
         let found = parser::entries(&parser::parse(&menu).expect("our reader takes it too"));
-        assert_eq!(found.len(), 4, "{words:?}: {found:?}");
+        assert_eq!(found.len(), 5, "{words:?}: {found:?}");
         assert_eq!(lines.lines().count(), 2, "{words:?}");
         let dir = tempfile::tempdir().expect("a directory");
         ast::grub::install::write_menu(dir.path(), &input).expect("reads back as it was made");

@@ -79,6 +79,12 @@ programs! {
     Systemctl = "systemctl",
     /// Asks services over D-Bus, with answers in JSON.
     Busctl = "busctl",
+    /// Looks for other systems.
+    OsProber = "os-prober",
+    /// Looks for the kernels of a Linux among them.
+    LinuxBootProber = "linux-boot-prober",
+    /// Tells what is on a device.
+    Blkid = "blkid",
     /// Tells the local time.
     Date = "date",
     /// Copies files with everything that belongs to them.

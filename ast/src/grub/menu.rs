@@ -10,11 +10,15 @@ use sha2::{Digest, Sha256};
 
 use super::GrubError;
 use super::defaults::Defaults;
-use super::install::ORIGINAL_MENU;
+pub use super::other::OtherSystem;
 use crate::id::{SetId, SnapshotId};
 
-/// Characters of a description in a menu line: a serial terminal has 80 columns, and GRUB cuts what is longer.
-const LONGEST_DESCRIPTION: usize = 60;
+/// Characters of a line of the menu: a serial terminal has 80 columns, of which border, cursor and scroll marks take eight.
+const WIDTH: usize = 72;
+/// Characters that a description gets at least, whatever else is to be said.
+const LEAST_DESCRIPTION: usize = 24;
+/// Characters of a description in a menu line.
+pub(super) const LONGEST_DESCRIPTION: usize = 60;
 /// Seconds of a countdown that an owner did not set.
 pub const DEFAULT_TIMEOUT: u16 = 5;
 /// Seconds at most: `GRUB_TIMEOUT=-1` waits for a key for ever, and there may be nobody to press one.
@@ -68,8 +72,14 @@ pub struct MenuSettings {
     pub gfxmode: Option<String>,
     /// Path of a theme below `/boot/grub`.
     pub theme: Option<String>,
+    /// Colours of the lines of the menu, as `light-gray/black`.
+    pub colour: Option<String>,
+    /// Colours of the chosen line.
+    pub highlight: Option<String>,
     /// Locks editing and choosing.
     pub password: Option<Password>,
+    /// Whether other systems are looked for and listed.
+    pub others: bool,
 }
 
 impl Default for MenuSettings {
@@ -82,14 +92,17 @@ impl Default for MenuSettings {
             serial: Vec::new(),
             gfxmode: None,
             theme: None,
+            colour: None,
+            highlight: None,
             password: None,
+            others: false,
         }
     }
 }
 
 impl MenuSettings {
     /// The settings in `/etc/default/grub`: `GRUB_TIMEOUT`, `GRUB_TIMEOUT_STYLE`, `GRUB_TERMINAL`, `GRUB_TERMINAL_INPUT`,
-    /// `GRUB_TERMINAL_OUTPUT`, `GRUB_SERIAL_COMMAND`, `GRUB_GFXMODE`, `GRUB_THEME`, and ours: `AST_GRUB_USER`, `AST_GRUB_PASSWORD`.
+    /// `GRUB_TERMINAL_OUTPUT`, `GRUB_SERIAL_COMMAND`, `GRUB_GFXMODE`, `GRUB_THEME`, `GRUB_COLOR_NORMAL`, `GRUB_COLOR_HIGHLIGHT`, `GRUB_DISABLE_OS_PROBER`, and ours: `AST_GRUB_USER`, `AST_GRUB_PASSWORD`.
     ///
     /// Refuses: values that cannot be known or cannot stand in a script, with their line.
     pub fn from_defaults(defaults: &Defaults) -> Result<Self, GrubError> {
@@ -137,6 +150,10 @@ impl MenuSettings {
             }
         };
         settings.gfxmode = path("GRUB_GFXMODE")?;
+        settings.colour = path("GRUB_COLOR_NORMAL")?;
+        settings.highlight = path("GRUB_COLOR_HIGHLIGHT")?;
+        // As grub-mkconfig of 2.06 and later: only the word `false` asks for them.
+        settings.others = defaults.get("GRUB_DISABLE_OS_PROBER")? == Some("false");
         settings.theme = path("GRUB_THEME")?.and_then(|p| p.strip_prefix("/boot/grub/").map(str::to_owned)).filter(|p| !p.contains(".."));
         if let (Some(user), Some(hash)) = (defaults.get("AST_GRUB_USER")?, defaults.get("AST_GRUB_PASSWORD")?) {
             let is_hash = hash.starts_with("grub.pbkdf2.sha512.") && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
@@ -152,6 +169,27 @@ impl MenuSettings {
     }
 }
 
+/// What became of a snapshot, as it is now, when it was booted as a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It reported well.
+    Well,
+    /// The newest trial of it failed.
+    Failed,
+    /// No deployment of it has reported.
+    Never,
+}
+
+impl Health {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Well => "booted well",
+            Self::Failed => "failed",
+            Self::Never => "never booted",
+        }
+    }
+}
+
 /// One snapshot as the menu lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotLine {
@@ -161,35 +199,14 @@ pub struct SnapshotLine {
     pub description: String,
     /// Version of its kernel.
     pub kernel: Option<String>,
-    /// What is to be known about it: `booted`, `default`, `on trial`, `pinned` …
+    /// When it was made, in seconds since 1970.
+    pub created: Option<u64>,
+    /// What became of it when it was booted; `None`: not known.
+    pub health: Option<Health>,
+    /// What is to be known about it: `default`, `on trial`, `pinned` …
     pub state: Vec<String>,
     /// Whether its boot subvolume can be started (`ast.env`, kernel and initramfs are there).
     pub bootable: bool,
-}
-
-/// Another system, started by its own loader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OtherSystem {
-    /// An EFI program on the filesystem with this UUID.
-    Efi {
-        /// What the menu calls it.
-        title: String,
-        /// UUID (or FAT serial) of its filesystem.
-        fs_uuid: String,
-        /// Path of the program there.
-        path: String,
-    },
-    /// The boot sector of the partition with this UUID.
-    Bios {
-        /// What the menu calls it.
-        title: String,
-        /// UUID (or NTFS or FAT serial) of its filesystem.
-        fs_uuid: String,
-    },
-    /// The menu that the original Python program left on a machine that was its.
-    Original,
-    /// The setup program of the firmware (EFI only).
-    FirmwareSetup,
 }
 
 /// What the menu is made of.
@@ -213,7 +230,7 @@ pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
         text.push_str("submenu 'Snapshots' --id ast-snapshots --class ast {\n  if ast_source snapshots; then set ast_nop=0; else ast_source snapshots.prev; fi\n}\n");
     }
     for other in &input.others {
-        entry(&mut text, other)?;
+        text.push_str(&other.entry()?);
     }
     Ok(text)
 }
@@ -222,22 +239,41 @@ pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
 pub fn snapshots(input: &MenuInput) -> String {
     let mut text = String::new();
     for line in &input.snapshots {
-        let n = line.set.snapshot;
-        let mut title = format!("{n}  {}", clean(&line.description, LONGEST_DESCRIPTION));
-        if let Some(kernel) = &line.kernel {
-            push(&mut title, format_args!("  {}", clean(kernel, 30)));
-        }
-        let missing = (!line.bootable).then(|| "not bootable".to_owned());
-        let state: Vec<String> = line.state.iter().map(|s| clean(s, 20)).chain(missing).collect();
-        if !state.is_empty() {
-            push(&mut title, format_args!("  ({})", state.join(", ")));
-        }
+        let (n, title) = (line.set.snapshot, title(line));
         match line.bootable {
             true => push(&mut text, format_args!("ast_snapshot {n} {} {}\n", line.set, quote(&title))),
             false => push(&mut text, format_args!("ast_unbootable {n} {}\n", quote(&title))),
         }
     }
     text
+}
+
+/// The title of a snapshot in at most [`WIDTH`] characters: number, description, kernel, date, and what is known about it. The date's and
+/// the state's places are kept, then the kernel's, if that leaves a description its due.
+fn title(line: &SnapshotLine) -> String {
+    let n = line.set.snapshot;
+    let missing = (!line.bootable).then(|| "not bootable".to_owned());
+    let health = line.health.map(|health| health.words().to_owned());
+    let state: Vec<String> = line.state.iter().map(|s| clean(s, 20)).chain(health).chain(missing).collect();
+    let mut end = line.created.map(|at| format!("  {}", date(at))).unwrap_or_default();
+    if !state.is_empty() {
+        push(&mut end, format_args!("  ({})", state.join(", ")));
+    }
+    let kernel = line.kernel.as_ref().map(|kernel| format!("  {}", clean(kernel, 30))).unwrap_or_default();
+    let begin = format!("{n}  ");
+    let room = WIDTH.saturating_sub(begin.len() + end.chars().count());
+    let length = line.description.chars().count().min(LEAST_DESCRIPTION);
+    let kernel = if kernel.chars().count() + length <= room { kernel } else { String::new() };
+    let description = clean(&line.description, room.saturating_sub(kernel.chars().count()).clamp(LEAST_DESCRIPTION, LONGEST_DESCRIPTION));
+    format!("{begin}{description}{kernel}{end}")
+}
+
+/// `seconds` since 1970 as `2026-11-23`.
+fn date(seconds: u64) -> String {
+    // The last second that the format can hold, for a clock or a document gone mad.
+    const LAST: u64 = 253_402_300_799;
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(LAST));
+    humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
 }
 
 /// Id of the entry of a snapshot.
@@ -286,6 +322,11 @@ fn settings(text: &mut String, settings: &MenuSettings) -> Result<(), GrubError>
     if let Some(mode) = &settings.gfxmode {
         push(text, format_args!("set gfxmode={}\n", quote(mode)));
     }
+    for (name, colours) in [("normal", &settings.colour), ("highlight", &settings.highlight)] {
+        if let Some(colours) = colours {
+            push(text, format_args!("set menu_color_{name}={0}\nset color_{name}={0}\nexport menu_color_{name}\nexport color_{name}\n", quote(colours)));
+        }
+    }
     if settings.output.iter().any(|o| o == "gfxterm") {
         text.push_str("if loadfont unicode; then\n  insmod all_video\n  insmod gfxterm\n  set gfxpayload=keep\nfi\n");
     }
@@ -312,62 +353,13 @@ fn settings(text: &mut String, settings: &MenuSettings) -> Result<(), GrubError>
     Ok(())
 }
 
-fn entry(text: &mut String, other: &OtherSystem) -> Result<(), GrubError> {
-    let found = |uuid: &str| -> Result<String, GrubError> {
-        let plain = (4..=36).contains(&uuid.len()) && uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        match plain {
-            true => Ok(format!("search --no-floppy --fs-uuid --set=ast_other_root {uuid}")),
-            false => Err(GrubError::Uuid(uuid.chars().take(40).collect())),
-        }
-    };
-    // Behind a word of ours no title can be taken for an option.
-    let named = |title: &str| quote(&format!("Other: {}", clean(title, LONGEST_DESCRIPTION)));
-    match other {
-        OtherSystem::Efi { title, fs_uuid, path } => {
-            let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+- ".contains(&b));
-            if !plain {
-                return Err(GrubError::Setting(path.clone(), "the path of an EFI program"));
-            }
-            push(
-                text,
-                format_args!(
-                    "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    if chainloader \"($ast_other_root)\"{}; then boot; fi\n  fi\n}}\n",
-                    named(title),
-                    found(fs_uuid)?,
-                    quote(path)
-                ),
-            );
-        }
-        OtherSystem::Bios { title, fs_uuid } => push(
-            text,
-            format_args!(
-                "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    set root=\"$ast_other_root\"\n    if chainloader +1; then boot; fi\n  fi\n}}\n",
-                named(title),
-                found(fs_uuid)?
-            ),
-        ),
-        OtherSystem::Original => push(
-            text,
-            format_args!(
-                "menuentry 'The original ast and its menu' --id ast-original --class ast {{\n  configfile \"($ast_root)/@boot/grub/{ORIGINAL_MENU}\"\n}}\n"
-            ),
-        ),
-        OtherSystem::FirmwareSetup => {
-            text.push_str(
-                "if [ \"$grub_platform\" = efi ]; then\n  menuentry 'Firmware setup' --id uefi-firmware --class efi { fwsetup }\nfi\n",
-            );
-        }
-    }
-    Ok(())
-}
-
 /// A word that no language between here and GRUB's screen reads as anything but a word.
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.,".contains(&b))
 }
 
 /// Writing to a `String` cannot fail; its `Result` is only there for the trait.
-fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
+pub(super) fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
     if text.write_fmt(what).is_err() {
         debug_assert!(false, "a string did not take text");
     }

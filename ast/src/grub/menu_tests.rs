@@ -6,6 +6,8 @@ fn line(n: u32, description: &str, bootable: bool) -> SnapshotLine {
         set: SetId { snapshot: SnapshotId::new(n), generation: Generation::new(2) },
         description: description.to_owned(),
         kernel: Some("6.12.9-arch1-1".into()),
+        created: None,
+        health: None,
         state: vec!["default".into()],
         bootable,
     }
@@ -22,6 +24,29 @@ fn b7_every_snapshot_is_one_line_with_a_stable_id() {
 }
 
 #[test]
+fn a_line_tells_date_and_health_and_keeps_to_its_width() {
+    let of = |description: &str, health, state: &[&str]| {
+        let state = state.iter().map(|s| (*s).to_owned()).collect();
+        let line = SnapshotLine { created: Some(1_795_000_000), health: Some(health), state, ..line(4999, description, true) };
+        let text = snapshots(&MenuInput { snapshots: vec![line], ..MenuInput::default() });
+        text.trim_end().trim_start_matches("ast_snapshot 4999 4999.2 ").trim_matches('\'').to_owned()
+    };
+    assert_eq!(of("kiosk", Health::Well, &["default"]), "4999  kiosk  6.12.9-arch1-1  2026-11-18  (default, booted well)");
+    let long = "a kiosk with a very long description, longer than any line of any menu is";
+    assert_eq!(of(long, Health::Never, &[]), "4999  a kiosk with a very long description,  2026-11-18  (never booted)");
+    // Not even then more than eight columns over, and the description is there.
+    let all = of(long, Health::Failed, &["default", "on trial", "pinned"]);
+    assert_eq!(all, "4999  a kiosk with a very long  2026-11-18  (default, on trial, pinned, failed)");
+    for (description, health) in [("é".repeat(200), Health::Failed), (long.to_owned(), Health::Well)] {
+        let title = of(&description, health, &["pinned"]);
+        assert!(title.chars().count() <= WIDTH && title.contains("2026-11-18"), "{title}");
+    }
+    // A clock gone mad.
+    assert_eq!(date(u64::MAX), "9999-12-31");
+    assert_eq!(date(0), "1970-01-01");
+}
+
+#[test]
 fn r7_a_hostile_description_stays_inside_its_quotes() {
     let hostile = "'; reboot; echo '\n}\nmenuentry x { halt }\r$(x) \"${prefix}\" \\' `a` \u{202e}evil";
     let input = MenuInput { snapshots: vec![line(4, hostile, true)], ..MenuInput::default() };
@@ -34,7 +59,7 @@ fn r7_a_hostile_description_stays_inside_its_quotes() {
 #[test]
 fn settings_come_from_etc_default_grub() {
     let defaults = Defaults::parse(
-        "GRUB_TIMEOUT=0\nGRUB_TIMEOUT_STYLE=hidden\nGRUB_TERMINAL=\"serial gfxterm\"\nGRUB_SERIAL_COMMAND=\"serial --unit=0\"\nGRUB_THEME=/boot/grub/themes/a/theme.txt\nAST_GRUB_USER=root\nAST_GRUB_PASSWORD=grub.pbkdf2.sha512.10000.AB.CD\n",
+        "GRUB_TIMEOUT=0\nGRUB_TIMEOUT_STYLE=hidden\nGRUB_TERMINAL=\"serial gfxterm\"\nGRUB_SERIAL_COMMAND=\"serial --unit=0\"\nGRUB_THEME=/boot/grub/themes/a/theme.txt\nGRUB_COLOR_NORMAL=light-blue/black\nGRUB_DISABLE_OS_PROBER=false\nAST_GRUB_USER=root\nAST_GRUB_PASSWORD=grub.pbkdf2.sha512.10000.AB.CD\n",
     );
     let settings = MenuSettings::from_defaults(&defaults).expect("plain settings");
     assert_eq!(settings.timeout, 0);
@@ -42,6 +67,8 @@ fn settings_come_from_etc_default_grub() {
     assert_eq!(settings.input, ["serial", "console"]);
     assert_eq!(settings.output, ["serial", "gfxterm"]);
     assert_eq!(settings.theme.as_deref(), Some("themes/a/theme.txt"));
+    assert_eq!(settings.colour.as_deref(), Some("light-blue/black"));
+    assert!(settings.others && !MenuSettings::from_defaults(&Defaults::parse("GRUB_DISABLE_OS_PROBER=0")).expect("plain").others);
     assert_eq!(settings.password.as_ref().map(|p| p.user.as_str()), Some("root"));
     for (text, name) in [
         ("GRUB_TIMEOUT=soon", "GRUB_TIMEOUT"),

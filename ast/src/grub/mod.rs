@@ -6,6 +6,7 @@ pub mod env;
 pub mod install;
 pub mod lexer;
 pub mod menu;
+pub mod other;
 pub mod parser;
 pub mod script;
 

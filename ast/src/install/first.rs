@@ -87,7 +87,7 @@ pub(super) fn write_grub_files(top: &Path, grub_dir: &Path, machine: &Machine, t
     let defaults = file::read(&layout.deployment_part(DEPLOYMENT, Part::Etc).join("default/grub"))?;
     let settings = MenuSettings::from_defaults(&Defaults::parse(&String::from_utf8_lossy(&defaults)))?;
     let ours = top.join(layout::BOOT_SUBVOL).join(layout::GRUB_DIR);
-    let line = SnapshotLine { set: SET, description: "base".to_owned(), kernel: None, state: vec!["default".to_owned()], bootable: true };
+    let line = SnapshotLine { set: SET, description: "base".to_owned(), kernel: None, created: None, health: None, state: vec!["default".to_owned()], bootable: true };
     write_menu(&ours, &MenuInput { settings, snapshots: vec![line], others: Vec::new() })?;
     write_good(&ours, &Baked { good: DEPLOYMENT, env })?;
     let serial = (terminal == Terminal::Serial).then_some(Serial { unit: 0, speed: 115_200 });

@@ -1,19 +1,19 @@
 //! What follows from tree and boot block: the links of the README, the menu, the baked entry. Written again, it is the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::StoreError;
 use super::machine::Firmware;
+use super::lines;
 use super::open::{Locked, Store};
 use crate::boot::block::BootBlock;
 use crate::grub::defaults::Defaults;
-use crate::grub::menu::{MenuInput, MenuSettings, OtherSystem, SnapshotLine};
+use crate::grub::menu::{MenuInput, MenuSettings, OtherSystem};
 use crate::grub::{Baked, BootEnv, GrubError, install, menu};
-use crate::id::{DeployId, SetId, SnapshotId};
+use crate::id::DeployId;
 use crate::layout::{self, Layout, Part};
 use crate::sys::{SysError, file};
-use crate::tree::Node;
 use crate::volumes;
 
 /// `rootfs/snapshot-N`, `etc/etc-N` … lead to the current sets, and none is left of a snapshot that is gone. Whether any was changed.
@@ -22,6 +22,7 @@ use crate::volumes;
 /// What is no link (a subvolume that somebody put there) is left for `doctor`.
 pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
     let (layout, tree) = (store.layout(), store.tree()?);
+    let known: BTreeSet<_> = tree.nodes().map(|node| node.id).collect();
     let mut changed = false;
     for part in Part::ALL {
         let there: BTreeMap<_, _> = volumes::links(layout, part)?.into_iter().collect();
@@ -40,13 +41,20 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
                 }
             }
         }
-        for (n, path) in there.iter().filter(|(n, path)| path.is_symlink() && tree.get(**n).is_err()) {
+        for (n, path) in there.iter().filter(|(n, path)| !known.contains(n) && path.is_symlink()) {
             tracing::debug!("snapshot {n} is gone, and so is {}", path.display());
             file::remove_if_exists(path)?;
             changed = true;
         }
     }
     Ok(changed)
+}
+
+impl Store {
+    /// Whether the `/etc/default/grub` of the good deployment asks for other systems in the menu.
+    pub fn asks_for_others(&self) -> bool {
+        self.block().is_ok_and(|block| settings(self.layout(), block.good).others)
+    }
 }
 
 impl Locked {
@@ -80,11 +88,13 @@ pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError>
     bake(store, block.good, &dir)?;
     if let Ok(tree) = store.tree() {
         let marks = store.marks_of(block);
-        let snapshots = tree.walk().map(|visit| line(store, visit.node, |id| states(id, &marks, visit.node.pinned))).collect();
+        let snapshots = lines::lines(store, tree, &marks);
+        let settings = settings(store.layout(), block.good);
         let efi = store.machine().is_some_and(|m| m.firmware == Firmware::Efi);
         let original = grub.join(install::ORIGINAL_MENU).is_file().then_some(OtherSystem::Original);
-        let others = original.into_iter().chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
-        install::write_menu(&dir, &MenuInput { settings: settings(store.layout(), block.good), snapshots, others })?;
+        let found = if settings.others { crate::others::known(store.layout()) } else { Vec::new() };
+        let others = found.into_iter().chain(original).chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
+        install::write_menu(&dir, &MenuInput { settings, snapshots, others })?;
     }
     let changed = contents(&dir)? != before;
     Ok(install::previous_follows(&dir)? || changed)
@@ -107,7 +117,7 @@ fn bake(store: &Store, good: DeployId, dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn boot_env(boot: &Path) -> Result<BootEnv, StoreError> {
+pub(super) fn boot_env(boot: &Path) -> Result<BootEnv, StoreError> {
     Ok(BootEnv::parse(&file::read(&boot.join(layout::BOOT_ENV))?)?)
 }
 
@@ -135,32 +145,4 @@ fn settings(layout: &Layout, good: DeployId) -> MenuSettings {
         tracing::warn!("the menu has default settings: {error}");
         MenuSettings::default()
     })
-}
-
-fn line(store: &Store, node: &Node, states: impl Fn(SnapshotId) -> Vec<String>) -> SnapshotLine {
-    let set = node.set();
-    SnapshotLine {
-        set,
-        description: node.description.clone(),
-        kernel: kernel(store.layout(), set),
-        state: states(node.id),
-        bootable: is_bootable(&store.layout().set_part(set, Part::Boot)),
-    }
-}
-
-fn states(id: SnapshotId, marks: &crate::tree::Marks, pinned: bool) -> Vec<String> {
-    let all = [(marks.default == Some(id), "default"), (marks.trial == Some(id), "on trial"), (pinned, "pinned")];
-    all.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect()
-}
-
-/// Version of the kernel of a set: the name of its directory of modules, the last one where there are several.
-pub(super) fn kernel(layout: &Layout, set: SetId) -> Option<String> {
-    let names = file::names(&layout.set_part(set, Part::Root).join("usr/lib/modules")).ok()?;
-    names.last().and_then(|name| name.to_str()).map(str::to_owned)
-}
-
-/// Whether everything that its `ast.env` names is in a boot subvolume.
-fn is_bootable(boot: &Path) -> bool {
-    boot_env(boot)
-        .is_ok_and(|env| std::iter::once(env.linux()).chain(env.initrd().iter().map(String::as_str)).all(|f| boot.join(f).is_file()))
 }

@@ -12,6 +12,7 @@ mod derive;
 pub mod document;
 mod error;
 pub mod history;
+mod lines;
 pub mod machine;
 mod open;
 mod repair;

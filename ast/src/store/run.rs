@@ -8,6 +8,7 @@ use super::open::{Locked, Store};
 use super::{RoomError, StoreError, collect, derive, document, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Which;
+use crate::deploy::record;
 use crate::etc::{self, Goal, Report};
 use crate::id::DeployId;
 use crate::layout::{self, Layout, Part};
@@ -242,6 +243,12 @@ fn replace_snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// The deployment is known to have booted well. Written once, so that a boot costs no write.
 fn mark_well(layout: &Layout, d: DeployId) -> Result<(), StoreError> {
-    let mark = layout.deployment_well(d);
-    if mark.exists() { Ok(()) } else { Ok(file::replace(&mark, format!("{}\n", now()).as_bytes())?) }
+    let mark = |path: &Path| if path.exists() { Ok(()) } else { file::replace(path, format!("{}\n", now()).as_bytes()) };
+    mark(&layout.deployment_well(d))?;
+    // For the menu only; the set may be gone.
+    let set = record::load(layout, d).map(|record| record.set).ok().filter(|set| layout.set(*set).is_dir());
+    if let Some(Err(error)) = set.map(|set| mark(&layout.set_well(set))) {
+        tracing::warn!("the menu will not say that it booted well: {error}");
+    }
+    Ok(())
 }

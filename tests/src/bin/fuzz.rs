@@ -1,5 +1,5 @@
 //! Feeds damaged and random input to everything that reads what others wrote: GRUB scripts, `/etc/default/grub`, environment blocks, the kernel
-//! command line, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
+//! command line, what `os-prober` prints, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
 //!
 //! Each input is a fixture, cut, spliced and changed, or plain noise. An input that panics, takes too long or breaks what must hold is kept in the
 //! cache's `fuzz/` and printed with the seed that made it; the exit status is 1 then.
@@ -9,8 +9,10 @@ use ast::boot::block::BootBlock;
 use ast::cmdline::{Cmdline, Root};
 use ast::grub::defaults::Defaults;
 use ast::grub::menu::{clean, quote};
+use ast::grub::other::OtherSystem;
 use ast::grub::parser::{What, entries, parse};
 use ast::grub::{Baked, BootEnv};
+use ast::others::{self, Kernel, Start, System};
 use clap::Parser;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -213,6 +215,33 @@ fn title(input: &[u8]) -> Checked {
     }
 }
 
+/// What other systems say of themselves: whatever it is, it makes one entry that reads back with its title, or none.
+fn others(input: &[u8]) -> Checked {
+    let text = String::from_utf8_lossy(input);
+    let mut all: Vec<OtherSystem> = Vec::new();
+    for System { device, name, start } in others::systems(&text) {
+        if !device.starts_with("/dev/") {
+            return Err(format!("{device:?} is no device"));
+        }
+        all.push(match start {
+            Start::Program(path) => OtherSystem::Efi { title: name, fs_uuid: "ABCD-1234".into(), path },
+            _ => OtherSystem::Bios { title: name, fs_uuid: "ABCD-1234".into() },
+        });
+    }
+    let kernel = others::kernel(&text).zip(others::uuid(&text).or(Some("ABCD-1234".into())));
+    all.extend(kernel.map(|(Kernel { path, initrd, args, .. }, fs_uuid)| OtherSystem::Linux { title: text.clone().into_owned(), fs_uuid, kernel: path, initrd, args }));
+    let written: Vec<(&OtherSystem, String)> = all.iter().filter_map(|other| Some((other, other.entry().ok()?))).collect();
+    for (other, text) in &written {
+        let title = format!("Other: {}", clean(other.title(), 60));
+        let found = parse(text).map(|script| (script.len(), entries(&script))).map_err(|e| format!("{text:?}: {e}"))?;
+        match found {
+            (1, entries) if entries.len() == 1 && entries[0].title.as_deref() == Some(title.trim_end()) => {}
+            other => return Err(format!("{text:?} is read as {other:?}")),
+        }
+    }
+    if written.is_empty() { REFUSED() } else { Ok(()) }
+}
+
 fn targets() -> Vec<Target> {
     let target = |name, check, corpus: Vec<Vec<u8>>, words| {
         assert!(!corpus.is_empty(), "{name} has no fixtures");
@@ -228,6 +257,15 @@ fn targets() -> Vec<Target> {
         target("defaults", defaults, vec![settings.into()], &["$(", "`", "\"", "'", "\\", "${", "}", "$A", "=", "+=", "\n", "#", "export ", "GRUB_TIMEOUT=", ";", "é"]),
         target("block", block, blocks, &["ast_end=1\n", "ast_good=", "\n", "\\", "#", "=", "\n\n", "ast_v=1\n", "4294967295", "ast_later=x\n", "# GRUB Environment Block\n"]),
         target("cmdline", cmdline, vec![line.into()], &[" ", "ast.d=", "ast.set=", "ast.arm=", ".", "\"", "root=UUID=", "4294967296", "1.1", "=", "ast.block=files:"]),
+        target(
+            "others",
+            others,
+            vec![
+                "/dev/sda1@/EFI/Microsoft/Boot/bootmgfw.efi:Windows Boot Manager:Windows:efi\n/dev/sdb2:Debian GNU/Linux 12:Debian:linux\n/dev/sda2:Windows 7:W:chain\n".into(),
+                "/dev/sdb2:/dev/sdb1:Debian:/boot/vmlinuz-6.1:/boot/a.img /boot/b.img:root=UUID=1 ro x=\"a b\" 'y z'\n".into(),
+            ],
+            &[":", "/dev/sdb1:/dev/sdb1:x:/vmlinuz:/i.img:", "/dev/sdb1:", ":chain\n", ":efi\n", ":linux\n", "@/", "'", "\"", "\\", "$", ";", "{", "}", "\n", " ", "#", "é", "\u{202e}", "--id"],
+        ),
         target("title", title, vec!["kiosk, a 'title' with $(x)".into()], &["'", "\\", "\n", "\"", "}", "{", "$(", "\u{202e}", "\u{2028}", "'\\''", ";", "é"]),
     ]
 }

@@ -4,7 +4,7 @@ use super::kernel;
 use crate::vm::{Offline, offline::Mounted};
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
-use ast::grub::menu::{MenuInput, SnapshotLine, sums};
+use ast::grub::menu::{Health, MenuInput, SnapshotLine, sums};
 use ast::grub::{Baked, BootEnv, ScriptConfig, Serial, install as menu_files};
 use ast::id::DeployId;
 use ast::install::{Boot, Grub, Target, Terminal, fat::Fat, table::Scheme};
@@ -257,6 +257,8 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
         set: set.parse().expect("a set"),
         description: description.into(),
         kernel: Some("6.12.1".into()),
+        created: Some(1_700_000_000),
+        health: Some(Health::Never),
         state: Vec::new(),
         bootable,
     };
