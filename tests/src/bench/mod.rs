@@ -4,6 +4,7 @@
 
 mod bed;
 mod initramfs;
+mod menu;
 mod rows;
 
 use std::fmt;
@@ -76,6 +77,10 @@ struct Measured {
 /// Measures everything and prints a line for each.
 pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
     let programs = program("ast")?;
+    // What nobody asked for is not set up.
+    if filter == Some("menu") {
+        return menu::measure(&programs);
+    }
     println!("{:<28} {:>10}  {:<34} {:>10} {:>8}  wanted", "what", "ast", "against", "", "ratio");
     for row in rows::readers(&programs)?.into_iter().filter(|row| wanted(row, filter)) {
         tell_or_say(&row);
@@ -90,6 +95,9 @@ pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
     }
     if filter.is_none_or(|filter| "10,000 snapshots".contains(filter)) {
         rows::grows(&programs)?;
+    }
+    if filter.is_none() {
+        menu::measure(&programs)?;
     }
     Ok(())
 }

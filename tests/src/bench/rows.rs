@@ -19,12 +19,12 @@ const SOME: usize = 11;
 /// Snapshots of the machine whose tree is read.
 const SNAPSHOTS: u32 = 1000;
 
-fn failed(error: impl std::fmt::Display) -> BenchError {
+pub(super) fn failed(error: impl std::fmt::Display) -> BenchError {
     BenchError::Ast(error.to_string())
 }
 
 /// A directory with the documents of a machine that has `count` snapshots: chains of five below the root, all described.
-fn documents(dir: &Path, count: u32) -> Result<(), BenchError> {
+pub(super) fn documents(dir: &Path, count: u32) -> Result<(), BenchError> {
     let layout = Layout::of_sysroot(dir);
     let label = |text: String| Label { description: text, created: 1_700_000_000 };
     let mut tree = Tree::new(label("base snapshot".to_owned()));

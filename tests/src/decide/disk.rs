@@ -4,7 +4,8 @@ use super::kernel;
 use crate::vm::{Offline, offline::Mounted};
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
-use ast::grub::menu::{Health, MenuInput, SnapshotLine, sums};
+use ast::grub::defaults::Defaults;
+use ast::grub::menu::{Health, MenuInput, MenuSettings, SnapshotLine, sums};
 use ast::grub::{Baked, BootEnv, ScriptConfig, Serial, install as menu_files};
 use ast::id::DeployId;
 use ast::install::{Boot, Grub, Target, Terminal, fat::Fat, table::Scheme};
@@ -41,6 +42,12 @@ pub struct Wish {
     pub read: Vec<(String, Vec<u8>)>,
     /// What a grub-mkconfig puts before and behind the script.
     pub around: Option<[String; 2]>,
+    /// How many snapshots the menu has beside the three that it always has.
+    pub snapshots: u32,
+    /// What `/etc/default/grub` says, in the place of the settings that are usual here.
+    pub defaults: Option<String>,
+    /// Whether the directory of GRUB's modules stays.
+    pub modules: bool,
 }
 
 /// A disk on which GRUB finds the deployments listed in [`DecisionDisk::make`].
@@ -109,8 +116,10 @@ impl DecisionDisk {
         fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
         let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, Terminal::Serial).expect("a core image");
         let script = fs::read(top.path("@boot/grub/grub.cfg")).expect("the script");
-        // Everything is inside the core image: the directory of modules may be lost.
-        fs::remove_dir_all(top.path("@boot/grub").join(boot.platform())).expect("removed");
+        if !wish.modules {
+            // Everything is inside the core image: the directory of modules may be lost.
+            fs::remove_dir_all(top.path("@boot/grub").join(boot.platform())).expect("removed");
+        }
         top.unmount().expect("unmounted");
         offline.close().expect("closed");
 
@@ -269,6 +278,11 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
         line("2.1", "no initramfs", true),
         line("3.4", "'; halt; echo '}\n{ $(x) `y` \\ \"${prefix}\" ä", true),
     ];
+    let more = |n: u32| line(&format!("{n}.2"), &format!("a kiosk with applications, number {n}"), true);
+    input.snapshots.extend((10..10 + wish.snapshots).map(more));
+    if let Some(text) = &wish.defaults {
+        input.settings = MenuSettings::from_defaults(&Defaults::parse(text)).expect("settings");
+    }
     for _ in 0..2 {
         menu_files::write_menu(&files, &input).expect("written");
         // The second is a little different, so that there is one before it.
