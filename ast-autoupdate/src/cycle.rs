@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ast::store::Store;
 use ast::sys::lock::Wait;
-use ast::updates::{Ended, Event, Request};
+use ast::updates::{Ended, Event, Request, State};
 
 use crate::error::{Error, chain};
 use crate::hands::{After, Hands};
@@ -49,7 +49,26 @@ pub fn start(sysroot: &Path, request: Request, voice: &Voice) -> ExitCode {
 /// Refuses: while another cycle runs.
 pub fn run(sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Error> {
     let store = Store::open(sysroot)?;
-    let mut memory = Memory::open(store.layout(), Wait::No)?;
+    let layout = store.layout().clone();
+    let mut memory = Memory::open(&layout, Wait::No)?;
+    let lent = ast::care::lend(&layout).unwrap_or_else(|error| {
+        voice.say(Message::Warning, &chain(&error));
+        None
+    });
+    if lent.is_some() {
+        voice.say(Message::Attention, "the disk is full: what was set aside for updates is used now");
+    }
+    let ended = to_its_end(store, &mut memory, sysroot, request, voice);
+    // An update that is under way, or on disk by now, may keep it; care sets it aside again when there is space.
+    if let (Some(bytes), State::Idle) = (lent, &memory.updates().state)
+        && let Err(error) = ast::care::take_back(&layout, bytes)
+    {
+        voice.say(Message::Warning, &chain(&error));
+    }
+    ended
+}
+
+fn to_its_end(store: Store, memory: &mut Memory, sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Error> {
     let locked = store.lock(Wait::Up(LOCK_PATIENCE))?;
     for problem in &locked.repaired().problems {
         voice.say(Message::Attention, &format!("repair: {}", chain(problem)));

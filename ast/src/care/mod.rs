@@ -137,6 +137,39 @@ pub fn set_aside(layout: &Layout, bytes: u64) -> Result<(), StoreError> {
     Ok(file::reserve(&layout.document(layout::RESERVE), bytes)?)
 }
 
+/// Bytes without which not even a document can be written: the memory of the updater, a menu, a history.
+const ROOM: u64 = 16 << 20;
+
+/// Where the disk has no room for a document, what was set aside is lent for the length of a cycle: without its memory a cycle would not
+/// come as far as an update. So many bytes are lent.
+///
+/// If interrupted: the reserve is gone until there is space again.
+pub fn lend(layout: &Layout) -> Result<Option<u64>, StoreError> {
+    let path = layout.document(layout::RESERVE);
+    let Some(bytes) = std::fs::metadata(&path).ok().map(|meta| meta.len()) else { return Ok(None) };
+    let (_, available) = btrfs::space(layout.snapshots())?;
+    if available >= ROOM {
+        return Ok(None);
+    }
+    give_up(layout)?;
+    Ok(Some(bytes))
+}
+
+/// What was lent is set aside again, as far as nobody has taken it meanwhile.
+pub fn take_back(layout: &Layout, bytes: u64) -> Result<(), StoreError> {
+    // What the cycle deleted counts once the transaction is on disk.
+    btrfs::commit(layout.snapshots())?;
+    let (_, available) = btrfs::space(layout.snapshots())?;
+    match bytes.min(available.saturating_sub(ROOM / 4)) {
+        0 => Ok(()),
+        there => {
+            set_aside(layout, there)?;
+            // Until then what was freed by the first commit counts as free still.
+            Ok(btrfs::commit(layout.snapshots())?)
+        }
+    }
+}
+
 /// What was set aside can be used, if the disk has less free than that. Whether it was needed.
 pub fn give_up_if_needed(layout: &Layout) -> Result<bool, StoreError> {
     let path = layout.document(layout::RESERVE);
@@ -145,10 +178,14 @@ pub fn give_up_if_needed(layout: &Layout) -> Result<bool, StoreError> {
     if available >= meta.len() {
         return Ok(false);
     }
-    file::remove_if_exists(&path)?;
-    // The space is there once the transaction is.
-    btrfs::commit(layout.snapshots())?;
+    give_up(layout)?;
     Ok(true)
+}
+
+fn give_up(layout: &Layout) -> Result<(), StoreError> {
+    file::remove_if_exists(&layout.document(layout::RESERVE))?;
+    // The space is there once the transaction is.
+    Ok(btrfs::commit(layout.snapshots())?)
 }
 
 #[cfg(test)]

@@ -62,6 +62,31 @@ fn c2_what_was_set_aside_brings_an_update_through_on_a_full_disk() {
 }
 
 #[test]
+fn c2_on_a_disk_without_room_for_a_document_an_update_comes_through() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    care(&bed);
+    let set_aside = reserve(&bed);
+    // A memory of some age is no longer stored beside its metadata.
+    let mut memory = bed.updates();
+    memory.degraded = Some("x".repeat(20_000));
+    updates::save(&bed.layout(), &memory).expect("saved");
+    fill(&bed, &bed.root.join("var/full"), 0);
+    // To the last byte, as a log does that nobody stops.
+    sh(&format!("cat /dev/zero > {} 2>/dev/null || true; sync", bed.root.join("var/log.1").display()));
+
+    let text = bed.cycle();
+    assert!(text.contains("is used now") && text.contains("up to date"), "{text}");
+    assert!(reserve(&bed) > set_aside / 2, "{} of {set_aside} are set aside again", reserve(&bed));
+    bed.offer(State::V2);
+    let text = bed.cycle();
+    assert!(text.contains("is used now"), "{text}");
+    bed.assert_armed("2-1");
+}
+
+#[test]
 fn c2_rot_is_found_by_a_scrub_and_told() {
     if skipped() {
         return;
