@@ -57,7 +57,7 @@ impl Memory {
         updates::tick(&mut next)?;
         updates::save(&self.layout, &next)?;
         self.updates = next;
-        crate::status::publish(&self.updates);
+        crate::status::publish(&self.layout, &self.updates);
         ast::store::stop_point(&format!("updates: {}", self.updates.state.name()));
         Ok(effects)
     }

@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
+use ast::layout::{BOOTED_RECORD, Layout};
 use ast::sys::file;
 use ast::updates::{Summary, Updates};
 
-const DIRECTORY: &str = "/run/ast";
-
 /// The files say what `updates` says. They are for others; nothing depends on them, so nothing fails for them.
-pub fn publish(updates: &Updates) {
+pub fn publish(layout: &Layout, updates: &Updates) {
     // Made by the initramfs; where it is not, this is not the machine that the updates are about.
-    let dir = Path::new(DIRECTORY);
-    if !dir.join("booted").exists() {
-        return;
-    }
+    let sysroot = layout.snapshots().parent().unwrap_or(Path::new("/"));
+    let booted = sysroot.join(BOOTED_RECORD.trim_start_matches('/'));
+    let Some(dir) = booted.parent().filter(|_| booted.exists()) else { return };
     let summary = Summary::of(updates);
     if let Ok(json) = serde_json::to_vec_pretty(&summary) {
         file::replace(&dir.join("update.json"), &json).ok();

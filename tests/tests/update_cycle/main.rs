@@ -87,6 +87,12 @@ fn u2_u1_nothing_new_and_what_failed_leave_nothing_behind() {
     let updates = bed.updates();
     assert_eq!(updates.verdicts.last().map(|v| v.result), Some(TrialResult::Promoted));
     assert_eq!((updates.degraded, updates.state.name()), (None, "idle"));
+    // U10: programs see it, too.
+    let shown = |name: &str| fs::read_to_string(bed.root.join("run/ast").join(name)).expect(name);
+    let json: serde_json::Value = serde_json::from_str(&shown("update.json")).expect("JSON");
+    assert_eq!((&json["state"], &json["last"]), (&"idle".into(), &"up to date".into()), "u10: {json}");
+    let metrics = shown("metrics.prom");
+    assert!(metrics.contains("\nast_update_trials_promoted 1\n") && metrics.contains("ast_update_state{state=\"idle\"} 1"), "u10: {metrics}");
 }
 
 #[test]
