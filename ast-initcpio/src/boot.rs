@@ -94,7 +94,6 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     } else if let Some(watchdog) = watchdog {
         give_back(watchdog, voice);
     }
-    keep_the_one_before(line, done.target, instead_of.is_some(), &machine, voice);
     if let Err(error) = report(line, left, &done, instead_of, &machine, voice) {
         voice.error(&error.to_string());
     }
@@ -163,31 +162,6 @@ fn arm_once(d: DeployId, machine: &Machine, voice: &Voice) -> Result<(), Failure
     medium.write(&BootBlock { trial: Some(once), arm, starts: 0, ..block.clone() })?;
     voice.error(&format!("deployment {d} is started next, with its own kernel"));
     Ok(())
-}
-
-/// What runs because the good one does not stays the one before it, and the starts of the good one count from zero.
-///
-/// GRUB empties `prev` when it starts it after five starts without a report. It can be written back as late as it reports well, but until then
-/// a power cut would leave a block that names nothing that boots, and the next repair would delete the last one that did.
-fn keep_the_one_before(line: &Cmdline, target: Target, instead: bool, machine: &Machine, voice: &Voice) {
-    let left = match line.why {
-        Some(Why::Starts | Why::Load) => true,
-        // Nothing is written for what a person chose, and the starts of a trial are counted elsewhere.
-        Some(Why::Chosen | Why::Trial | Why::Once) | None => false,
-        Some(_) => instead,
-    };
-    let Target::Deployment(d) = target else { return };
-    if !left || machine.read_only {
-        return;
-    }
-    let Some(block) = machine.block(voice).filter(|block| block.good != d && block.prev.is_none_or(|prev| prev == d)) else { return };
-    let kept = BootBlock { prev: Some(d), starts: 0, ..block.clone() };
-    if kept == *block {
-        return;
-    }
-    if let Some(Err(error)) = machine.medium(voice).map(|medium| medium.write(&kept)) {
-        voice.warn(&error.to_string());
-    }
 }
 
 /// The watchdog stands still again: on the fallback nobody has asked for it.

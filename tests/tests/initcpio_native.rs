@@ -159,30 +159,6 @@ fn b9_without_modules_the_next_one_is_armed_once_and_the_machine_restarts() {
 }
 
 #[test]
-fn b2_s5_what_runs_in_the_place_of_the_good_one_is_not_forgotten() {
-    let disk = Disk::new();
-    let (five, block) = (Some(DeployId::new(5)), disk.block());
-    assert_eq!((block.good, block.prev), (DeployId::new(6), five), "what this test begins with");
-    // GRUB forgets it when it starts it.
-    let forgotten = BootBlock { prev: None, starts: 5, ..block.clone() };
-    let counted = BootBlock { starts: 4, ..block.clone() };
-    let run = |before: &BootBlock, words: &str| {
-        disk.medium().write(before).expect("written");
-        let started = disk.start(words, "cat $R/usr/lib/name");
-        assert_eq!(started.status, 0, "{words}: {started:?}");
-        disk.block()
-    };
-    for (before, words) in [(&forgotten, "ast.d=5 ast.why=starts"), (&counted, "ast.d=5 ast.why=load")] {
-        assert_eq!(run(before, words), BootBlock { prev: five, starts: 0, ..block.clone() }, "{words}");
-    }
-    for words in ["ast.d=5 ast.why=chosen", "ast.d=5 ast.why=once", "ast.d=6 ast.why=good", "ast.d=6 ast.why=load"] {
-        assert_eq!(run(&counted, words), counted, "{words}");
-    }
-    disk.damage(6, "rm root/usr/lib/os-release");
-    assert_eq!(run(&counted, "ast.d=6 ast.why=good"), BootBlock { starts: 0, ..block }, "the root of the good one is broken");
-}
-
-#[test]
 fn b9_when_nothing_is_whole_the_unattended_restart_and_the_attended_get_a_shell() {
     let disk = Disk::new();
     for d in [5, 6] {
