@@ -157,9 +157,7 @@ fn arm_once(d: DeployId, machine: &Machine, voice: &Voice) -> Result<(), Failure
     // A spent arming is never armed again, so this is a new one.
     let arm = block.arm.next().unwrap_or(block.arm);
     let once = Trial { deployment: d, mode: Mode::Once, tries: 1 };
-    // The starts of the good one count from zero: at the fifth GRUB would start the one before it by itself and empty `prev`, and a power
-    // cut in that start would leave nothing that boots.
-    medium.write(&BootBlock { trial: Some(once), arm, starts: 0, ..block.clone() })?;
+    medium.write(&BootBlock { trial: Some(once), arm, ..block.clone() })?;
     voice.error(&format!("deployment {d} is started next, with its own kernel"));
     Ok(())
 }

@@ -338,8 +338,6 @@ impl Power<'_> {
             after.starts = 0;
         } else if matches!(decision.why, Why::Starts | Why::Load) && before.prev.is_none_or(|prev| prev == root) {
             (after.prev, after.starts) = (Some(root), 0);
-        } else if before.prev == Some(root) && decision.why != Why::Chosen {
-            after.starts = 0;
         }
         if after != before {
             self.write_block(&after);

@@ -105,7 +105,8 @@ fn core(column: &mut Column<'_>) {
     column.with("the fifth start without a report", &BootBlock { starts: 4, ..settled() }, "6 good 4. ok");
     assert_eq!(column.block().starts, 5);
     column.gives("five starts without a report", "5 starts 4. ok");
-    assert_eq!((column.block().prev, column.block().good.get()), (None, 6));
+    let block = column.block();
+    assert_eq!((block.good.get(), block.prev, block.starts), (6, settled().prev, 0), "whenever the power goes now, the block names both");
     column.gives("and only once", "6 good 4. ok");
 
     // B5.

@@ -7,7 +7,7 @@ mod fixture;
 use ast::boot::{BootBlock, Mode, Trial};
 use ast::cmdline::Why;
 use ast::id::{ArmId, DeployId};
-use fixture::{Disk, release, sh};
+use fixture::{Disk, sh};
 
 /// The one word of every mount at the root and below, as `PATH ro|rw SUBVOLUME`.
 const MOUNTS: &str = r#"awk -v r="$R" 'index($5, r) == 1 { split($6, o, ","); p = substr($5, length(r) + 1); print (p == "" ? "/" : p), o[1], $4 }' /proc/self/mountinfo | sort"#;
@@ -148,8 +148,6 @@ fn b9_without_modules_the_next_one_is_armed_once_and_the_machine_restarts() {
     let disk = Disk::new();
     disk.damage(6, "rm root/usr/lib/os-release");
     disk.damage(5, "mv root/usr/lib/modules/* root/usr/lib/modules/1.2.3");
-    // GRUB counted this start. At the fifth it would start the one before by itself and forget it, so they begin anew.
-    disk.medium().write(&BootBlock { starts: 5, ..disk.block() }).expect("counted");
     let started = disk.start("ast.d=6 ast.why=good", "ls $R");
     assert_eq!((started.status, started.seen.as_str()), (3, ""), "{started:?}");
     let once = Trial { deployment: DeployId::new(5), mode: Mode::Once, tries: 1 };
@@ -335,34 +333,6 @@ fn a_root_without_shared_subvolumes_still_comes_up() {
     let started = disk.start("ast.d=6 ast.why=good", "cat $R/etc/name; echo x > $R/var/x; cat $R/var/x");
     assert_eq!((started.status, started.seen.as_str()), (0, "d6\nx\n"), "{started:?}");
     assert!(started.said.lines().count() <= 8, "{started:?}");
-}
-
-#[test]
-fn mounting_takes_less_than_thirty_milliseconds_more_than_a_plain_mount() {
-    let disk = Disk::new();
-    let release = release();
-    // Each in its own namespace, as the program is: the cost of both includes the namespace.
-    let time = |line: &str| {
-        let mut best = u128::MAX;
-        for _ in 0..8 {
-            let start = std::time::Instant::now();
-            sh(line);
-            best = best.min(start.elapsed().as_millis());
-        }
-        best
-    };
-    let out = tempfile::tempdir().expect("dir");
-    std::fs::write(out.path().join("cmdline"), format!("root=UUID={} ast.d=6 ast.block=raw {release}", disk.uuid)).expect("line");
-    let run = |what: &str| format!("unshare -m --propagation private sh -ec 'mount -t tmpfs run /run; mkdir /run/new_root; {what}'");
-    let plain = time(&run(&format!("mount -o ro,subvol=@.snapshots/deploy/6/root {} /run/new_root", disk.device)));
-    let ours = time(&run(&format!(
-        "{} mount /run/new_root --cmdline {}/cmdline --kmsg /dev/null --no-restart",
-        fixture::program().display(),
-        out.path().display()
-    )));
-    println!("plain mount {plain} ms, ast-initcpio {ours} ms");
-    // A debug build and other tests on the same cores: the aim of 30 ms is measured by `cargo test --release` on a quiet machine.
-    assert!(ours <= plain + 150, "plain mount {plain} ms, ast-initcpio {ours} ms");
 }
 
 /// The byte on a disk with single metadata at which the block with this logical address is.

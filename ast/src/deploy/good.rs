@@ -41,10 +41,6 @@ pub fn plan_report_well(store: &Store, booted: &Booted) -> Result<Option<Plan>, 
     } else if matches!(booted.why, Some(Why::Starts | Why::Load)) && before.prev.is_none_or(|prev| prev == d) {
         // The good one stays the good one: GRUB left it for one start (B2).
         (after.prev, after.starts) = (Some(d), 0);
-    } else if before.prev == Some(d) && booted.why != Some(Why::Chosen) {
-        // The initramfs left it, because its root is broken. Were its starts counted on, GRUB would empty `prev` at the fifth, and a power
-        // cut in that start would leave nothing that boots.
-        after.starts = 0;
     }
     // One start is used up when it was this one, or when it came to nothing and something else runs.
     after.trial = before.trial.filter(|t| t.mode != Mode::Once || (t.tries > 0 && t.deployment != d));

@@ -111,10 +111,10 @@ impl Run<'_> {
 
     fn fall_back(&mut self, why: Why) -> Option<Decision> {
         let mut instead = None;
-        if self.my.starts >= STARTS {
-            instead = self.my.prev.take();
-        } else {
+        if self.my.starts < STARTS {
             self.my.starts += 1;
+        } else if self.my.prev.is_some() {
+            (instead, self.my.starts) = (self.my.prev, 0);
         }
         self.save();
         let first = self.load(instead, Why::Starts).or_else(|| self.load(Some(self.my.good), why));
