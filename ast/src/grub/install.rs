@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::GrubError;
 use super::env::Baked;
+use super::groups;
 use super::lexer::SyntaxError;
 use super::menu::{self, MenuInput};
 use super::parser::{What, Word, entries, parse};
@@ -32,7 +33,24 @@ pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
     for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
         files.extend(pair(grub_dir, name, text)?);
     }
-    Ok(file::replace_all(grub_dir, &files)?)
+    // Before the menu that leads to them. They have none before them: what GRUB reads instead is the one list.
+    let groups = groups::groups(&input.snapshots);
+    let mut first = Vec::new();
+    for (name, text) in &groups {
+        check_group(name, text, input)?;
+        for (path, bytes) in of(grub_dir, name, text.as_bytes()) {
+            first.extend(if_other(path, bytes)?);
+        }
+    }
+    first.extend(files);
+    file::replace_all(grub_dir, &first)?;
+    let left = |name: &str| name.starts_with(groups::GROUP) || name.starts_with(groups::GROUPS);
+    for name in file::names(grub_dir)?.iter().filter_map(|name| name.to_str()).filter(|name| left(name)) {
+        if groups.iter().all(|(kept, _)| Some(kept.as_str()) != name.split('.').next()) {
+            file::remove_if_exists(&grub_dir.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads
@@ -124,6 +142,20 @@ fn check_snapshots(text: &str, input: &MenuInput) -> Result<(), GrubError> {
     if found == wanted && script.len() == wanted { Ok(()) } else { Err(GrubError::Entries { file: "snapshots.cfg", found, wanted }) }
 }
 
+/// Each line of a group is one of ours, each of the list of groups a submenu.
+fn check_group(name: &str, text: &str, input: &MenuInput) -> Result<(), GrubError> {
+    let script = parse(text).map_err(|e| unread("a group", e))?;
+    let (found, wanted) = match name {
+        groups::GROUPS => (entries(&script).iter().filter(|entry| entry.submenu).count(), input.snapshots.len().div_ceil(groups::EACH)),
+        _ => {
+            let ours = |first: &str| first == "ast_snapshot" || first == "ast_unbootable";
+            let is_ours = |what: &What| matches!(what, What::Command { words, block: None } if words.first().and_then(Word::literal).is_some_and(|w| ours(&w)));
+            (script.iter().filter(|statement| is_ours(&statement.what)).count(), text.lines().count())
+        }
+    };
+    if found == wanted && script.len() == wanted { Ok(()) } else { Err(GrubError::Entries { file: "a group", found, wanted }) }
+}
+
 fn unread(file: &'static str, error: SyntaxError) -> GrubError {
     GrubError::Script { file, error }
 }
@@ -131,10 +163,7 @@ fn unread(file: &'static str, error: SyntaxError) -> GrubError {
 /// What is to be written, in this order, for one file to be this text, with its sums. The pair before it goes to `NAME.prev.*` first, if it
 /// is whole; where it is there already, `NAME.prev.*` follows at once.
 fn pair(dir: &Path, name: &str, text: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, GrubError> {
-    let of = |name: &str, text: &[u8]| {
-        let sums = menu::sums(&format!("{name}.cfg"), text).into_bytes();
-        [(dir.join(format!("{name}.cfg")), text.to_owned()), (dir.join(format!("{name}.sums")), sums)]
-    };
+    let of = |name: &str, text: &[u8]| of(dir, name, text);
     let prev = format!("{name}.prev");
     let new = of(name, text.as_bytes());
     let Some(old) = file::read_if_exists(&dir.join(format!("{name}.cfg")))? else { return Ok(new.into()) };
@@ -147,6 +176,12 @@ fn pair(dir: &Path, name: &str, text: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, G
     let kept = of(&prev, &old);
     // Whatever is replaced when the power goes, one of the two pairs is whole: renames come to disk in their order.
     Ok(if is_there(&kept)? { new.into_iter().chain(of(&prev, text.as_bytes())).collect() } else { kept.into_iter().chain(new).collect() })
+}
+
+/// A file of this name and text, and its sums.
+fn of(dir: &Path, name: &str, text: &[u8]) -> [(PathBuf, Vec<u8>); 2] {
+    let sums = menu::sums(&format!("{name}.cfg"), text).into_bytes();
+    [(dir.join(format!("{name}.cfg")), text.to_owned()), (dir.join(format!("{name}.sums")), sums)]
 }
 
 /// Each file holds this already.
@@ -208,6 +243,36 @@ mod tests {
             std::fs::read(dir.path().join("menu.prev.cfg")).expect("its copy")
         );
         assert!(!previous_follows(dir.path()).expect("read"), "there is nothing left to do");
+    }
+
+    /// GRUB takes its time for each line, so it is shown only those that a person asks for.
+    #[test]
+    fn b7_thousands_are_listed_in_groups_and_none_is_left_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let line = |n: u32| menu::SnapshotLine {
+            set: format!("{n}.1").parse().expect("a set"),
+            description: "'; halt; '".to_owned(),
+            kernel: None,
+            created: Some(1_700_000_000 + u64::from(n) * 86_400),
+            health: None,
+            state: Vec::new(),
+            bootable: n != 3,
+        };
+        let mut input = MenuInput { snapshots: (0..250).map(line).collect(), ..MenuInput::default() };
+        write_menu(dir.path(), &input).expect("written");
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
+        assert!(read("menu.cfg").contains("if ast_source groups; then set ast_nop=0; elif ast_source snapshots; then"));
+        let list = "submenu '249 - 150  2024-07-20 - 2024-04-12' --id ast-g0 --class ast { if ast_source group-0; then set ast_nop=0; elif ast_source snapshots; then";
+        assert!(read("groups.cfg").starts_with(list), "{}", read("groups.cfg"));
+        assert_eq!(read("groups.cfg").lines().count(), 3);
+        let all = ["group-0.cfg", "group-1.cfg", "group-2.cfg"].map(read).concat();
+        let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((sorted(&all), all.lines().count()), (sorted(&read("snapshots.cfg")), 250));
+        assert_eq!(read("group-2.sums"), menu::sums("group-2.cfg", read("group-2.cfg").as_bytes()));
+        // Fewer again: nothing leads to groups, and none are left.
+        input.snapshots.truncate(3);
+        write_menu(dir.path(), &input).expect("written");
+        assert!(!read("menu.cfg").contains("groups") && names(dir.path()).iter().all(|name| !name.starts_with("group")), "{:?}", names(dir.path()));
     }
 
     #[test]

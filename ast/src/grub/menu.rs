@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::GrubError;
+use super::{GrubError, groups};
 use super::defaults::Defaults;
 pub use super::other::OtherSystem;
 use crate::id::{SetId, SnapshotId};
@@ -227,7 +227,13 @@ pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
     let mut text = String::from("# Menu of ast, read by grub.cfg if it matches menu.sums. Written by ast; changes are lost.\n");
     settings(&mut text, &input.settings)?;
     if !input.snapshots.is_empty() {
-        text.push_str("submenu 'Snapshots' --id ast-snapshots --class ast {\n  if ast_source snapshots; then set ast_nop=0; else ast_source snapshots.prev; fi\n}\n");
+        let grouped = if input.snapshots.len() > groups::FLAT { "if ast_source groups; then set ast_nop=0; el" } else { "" };
+        push(
+            &mut text,
+            format_args!(
+                "submenu 'Snapshots' --id ast-snapshots --class ast {{\n  {grouped}if ast_source snapshots; then set ast_nop=0; else ast_source snapshots.prev; fi\n}}\n"
+            ),
+        );
     }
     for other in &input.others {
         text.push_str(&other.entry()?);
@@ -237,15 +243,16 @@ pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
 
 /// The text of `snapshots.cfg`: one line each, calling a function of the fixed script; the id is `ast-sN`.
 pub fn snapshots(input: &MenuInput) -> String {
-    let mut text = String::new();
-    for line in &input.snapshots {
-        let (n, title) = (line.set.snapshot, title(line));
-        match line.bootable {
-            true => push(&mut text, format_args!("ast_snapshot {n} {} {}\n", line.set, quote(&title))),
-            false => push(&mut text, format_args!("ast_unbootable {n} {}\n", quote(&title))),
-        }
+    input.snapshots.iter().map(snapshot_line).collect()
+}
+
+/// The line of one of them.
+pub(super) fn snapshot_line(line: &SnapshotLine) -> String {
+    let (n, title) = (line.set.snapshot, quote(&title(line)));
+    match line.bootable {
+        true => format!("ast_snapshot {n} {} {title}\n", line.set),
+        false => format!("ast_unbootable {n} {title}\n"),
     }
-    text
 }
 
 /// The title of a snapshot in at most [`WIDTH`] characters: number, description, kernel, date, and what is known about it. The date's and
@@ -269,7 +276,7 @@ fn title(line: &SnapshotLine) -> String {
 }
 
 /// `seconds` since 1970 as `2026-11-23`.
-fn date(seconds: u64) -> String {
+pub(super) fn date(seconds: u64) -> String {
     // The last second that the format can hold, for a clock or a document gone mad.
     const LAST: u64 = 253_402_300_799;
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(LAST));

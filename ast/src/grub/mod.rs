@@ -3,6 +3,7 @@
 
 pub mod defaults;
 pub mod env;
+pub mod groups;
 pub mod install;
 pub mod lexer;
 pub mod menu;

@@ -29,11 +29,14 @@ pub(super) fn links(store: &Store) -> Result<bool, StoreError> {
         for node in tree.nodes() {
             let link = layout.link(node.id, part);
             let target = Layout::link_target(node.set(), part);
+            // First what is so on a good day: of thousands nothing else is asked.
+            if there.get(&node.id).is_some_and(|path| std::fs::read_link(path).is_ok_and(|to| to == target)) {
+                continue;
+            }
             match there.get(&node.id) {
                 // The original's own, until its owner gives it up.
                 Some(path) if !path.is_symlink() && store.machine().is_some_and(|machine| machine.migration.is_some()) => {}
                 Some(path) if !path.is_symlink() => tracing::warn!("{} is no link and is left as it is", path.display()),
-                Some(path) if std::fs::read_link(path).is_ok_and(|to| to == target) => {}
                 _ => {
                     file::make_dirs(link.parent().unwrap_or(Path::new("/")))?;
                     file::symlink_replace(&target, &link)?;

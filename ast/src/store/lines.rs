@@ -19,19 +19,26 @@ use crate::volumes;
 pub(super) fn lines(store: &Store, tree: &Tree, marks: &Marks) -> Vec<SnapshotLine> {
     let layout = store.layout();
     let healths = Healths::of(layout);
-    tree.walk().map(|visit| line(layout, visit.node, marks, &healths)).collect()
+    // A set does not change, so a verb that writes the menu twice looks once. Whoever died with the lock held had only read.
+    let mut seen = store.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tree.walk().map(|visit| line(layout, visit.node, marks, &healths, &mut seen)).collect()
 }
 
-fn line(layout: &Layout, node: &Node, marks: &Marks, healths: &Healths) -> SnapshotLine {
+/// What the menu says of a set that is on disk: the version of its kernel, and whether it can be started.
+pub(super) type Seen = BTreeMap<SetId, (Option<String>, bool)>;
+
+fn line(layout: &Layout, node: &Node, marks: &Marks, healths: &Healths, seen: &mut Seen) -> SnapshotLine {
     let set = node.set();
+    let look = || (kernel(layout, set), is_bootable(&layout.set_part(set, Part::Boot)));
+    let (kernel, bootable) = seen.entry(set).or_insert_with(look).clone();
     SnapshotLine {
         set,
         description: node.description.clone(),
-        kernel: kernel(layout, set),
+        kernel,
         created: Some(node.created),
         health: Some(healths.health(layout, set)),
         state: states(node.id, marks, node.pinned),
-        bootable: is_bootable(&layout.set_part(set, Part::Boot)),
+        bootable,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::document::{self, DocumentError};
 use super::machine::{Block, Machine, Migration, Numbers};
@@ -33,6 +33,8 @@ pub struct Store {
     booted: Option<Booted>,
     /// The boot block, once it was asked for: its medium may have to be mounted for every look. `None`: neither copy is whole.
     pub(super) known_block: OnceLock<Option<BootBlock>>,
+    /// What the menu says of sets that were looked at.
+    pub(super) seen: Mutex<super::lines::Seen>,
 }
 
 impl Store {
@@ -63,7 +65,7 @@ impl Store {
         };
         let booted = file::read_if_exists(&sysroot.join(layout::BOOTED_RECORD.trim_start_matches('/')))?
             .map(|bytes| Booted::parse(&String::from_utf8_lossy(&bytes)));
-        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted, known_block: OnceLock::new() })
+        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted, known_block: OnceLock::new(), seen: Mutex::default() })
     }
 
     /// The root of the machine, `/` in a running one.
@@ -242,6 +244,7 @@ impl Store {
             machine: None,
             booted: None,
             known_block: OnceLock::new(),
+            seen: Mutex::default(),
         };
         Ok(Locked::unrepaired(store, lock))
     }

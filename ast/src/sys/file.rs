@@ -11,6 +11,8 @@ use super::{At, Result, SysError};
 
 /// Largest document or menu that is read whole, in bytes: what no sane machine reaches, and no memory is hurt by.
 const MAX_READ: u64 = 64 << 20;
+/// Bytes of most files that are read here: documents of one deployment, `ast.env`.
+const USUAL_READ: usize = 4096;
 
 /// `path` holds exactly `bytes`, now and after a power cut.
 ///
@@ -218,7 +220,8 @@ pub fn read_at_from_device(path: &Path, offset: u64, length: usize) -> Result<Ve
 
 /// What is in `path`.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Room for most of what is read here: two system calls then, the second at the end.
+    let mut bytes = Vec::with_capacity(USUAL_READ);
     File::open(path).and_then(|f| f.take(MAX_READ).read_to_end(&mut bytes)).at("read", path)?;
     Ok(bytes)
 }
