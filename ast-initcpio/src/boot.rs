@@ -62,29 +62,43 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     }
     let options = &options;
     let machine = Machine::open(line, options, watchdog.as_ref(), voice)?;
-    let left = match line.arm {
-        Some((_, left)) if !on_trial => left,
-        _ if machine.read_only => 0,
-        _ => trial::begin(line, &machine, options, voice)?,
+    let (left, refused) = match trial::begin(line, &machine, options, voice) {
+        Ok(left) => (left, None),
+        // Started all the same, it would be started again and again: GRUB cannot tell.
+        Err(failure) => (line.arm.map_or(0, |(_, left)| left), Some(Broken::Uncounted(failure.to_string()))),
     };
 
     let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let mut search = Search { line, init: init_of(text), release: &release, machine: &machine, new_root, voice, looked_at: Vec::new() };
-    let done = search.run();
-    let looked_at = search.looked_at;
-    if let (true, Some((target, Err(why)))) = (on_trial && !machine.read_only, looked_at.first()) {
+    let uncounted = refused.is_some();
+    let init = init_of(text);
+    let mut search = Search { line, init, release: &release, machine: &machine, new_root, voice, refused, looked_at: Vec::new() };
+    let mut done = search.run();
+    if let (true, Some((target, Err(why)))) = (on_trial && !uncounted && !machine.read_only, search.looked_at.first()) {
         // What speaks against a trial is on disk before anything else happens.
         trial::leave_evidence_or_say(&machine.layout, &format!("initramfs: {target}: {why}"), voice);
     }
-    let instead_of = match decide(line, &looked_at) {
-        Decision::Mount { instead_of, .. } => instead_of,
-        Decision::ArmOnce(d) => {
-            arm_once(d, &machine, voice)?;
-            None
+    if done.is_none() && uncounted && !line.attended {
+        done = search.with_lent_modules();
+    }
+    let mut decision = decide(line, &search.looked_at);
+    if let Decision::ArmOnce(d) = decision {
+        // GRUB cannot count even one start, so it makes none.
+        let refused = if line.why == Some(Why::NoSave) { Err(Failure::NotCounted) } else { Ok(()) };
+        match refused.and_then(|()| arm_once(d, &machine, voice)) {
+            // GRUB counts no starts either: it would start this one for ever.
+            Err(failure) if line.env_ok == Some(false) => {
+                voice.error(&failure.to_string());
+                done = search.with_lent_modules();
+                decision = decide(line, &search.looked_at);
+            }
+            armed => armed?,
         }
-        Decision::Reboot | Decision::Shell => None,
+    }
+    let instead_of = match decision {
+        Decision::Mount { instead_of, .. } => instead_of,
+        Decision::ArmOnce(_) | Decision::Reboot | Decision::Shell => None,
     };
-    let Some(done) = done else { return Err(no_candidate(looked_at)) };
+    let Some(done) = done else { return Err(no_candidate(search.looked_at)) };
 
     // From here on there is a root, so nothing may end the boot any more.
     if on_trial && instead_of.is_none() {
@@ -111,6 +125,8 @@ struct Search<'a> {
     machine: &'a Machine,
     new_root: &'a Path,
     voice: &'a Voice,
+    /// Why the wanted one must not even be tried.
+    refused: Option<Broken>,
     /// What was found, in the order of the candidates.
     looked_at: Vec<(Target, Result<(), Broken>)>,
 }
@@ -119,12 +135,40 @@ impl Search<'_> {
     /// The first whole candidate is mounted.
     fn run(&mut self) -> Option<Done> {
         let wanted = candidates(self.line, None);
-        if let Some(done) = wanted.iter().find_map(|target| self.look(*target)) {
+        if let (Some(why), Some(target)) = (self.refused.take(), wanted.first()) {
+            self.not_this(*target, why);
+        } else if let Some(done) = wanted.iter().find_map(|target| self.look(*target)) {
             return Some(done);
         }
         // The good one and the one before it are asked for only when they are needed: the block may be on a slow medium.
-        let others = candidates(self.line, self.machine.block(self.voice));
+        let block = self.machine.block(self.voice).cloned().or_else(|| self.machine.baked().map(BootBlock::new));
+        let others = candidates(self.line, block.as_ref());
         others.iter().filter(|target| !wanted.contains(target)).find_map(|target| self.look(*target))
+    }
+
+    /// The first candidate that lacks nothing but this kernel's modules is mounted, with those of the wanted one. For where nobody could tell
+    /// GRUB to start it with its own kernel. Without modules, if they cannot be read: that is dark in places, and a restart for ever in all.
+    fn with_lent_modules(&mut self) -> Option<Done> {
+        let wanted = self.looked_at.first()?.0;
+        let lender = Parts::of(wanted, &self.machine.layout)?.root;
+        let lacking = |(target, found): &(Target, Result<(), Broken>)| matches!(found, Err(Broken::NoModules(_))).then_some(*target);
+        let targets: Vec<Target> = self.looked_at.iter().filter_map(lacking).collect();
+        let (target, parts, volatile) = targets.into_iter().find_map(|target| {
+            let parts = Parts::of(target, &self.machine.layout)?;
+            let volatile = root::assemble(&parts, self.machine, self.line.volatile, self.new_root, self.voice);
+            Some((target, parts, volatile.inspect_err(|error| self.voice.error(&error.to_string())).ok()?))
+        })?;
+        match root::lend_modules(&lender, self.new_root) {
+            Ok(()) => self.voice.error(&format!("{target} has no modules for this kernel, and gets those of {wanted}")),
+            Err(error) => self.voice.error(&format!("{error}; {target} is without modules")),
+        }
+        self.looked_at.push((target, Ok(())));
+        Some(Done { target, parts, volatile })
+    }
+
+    fn not_this(&mut self, target: Target, why: Broken) {
+        self.voice.error(&format!("{target} cannot be the root: {why}"));
+        self.looked_at.push((target, Err(why)));
     }
 
     /// `target` is mounted if it is whole.
@@ -139,8 +183,7 @@ impl Search<'_> {
                 Some(done)
             }
             Err(why) => {
-                self.voice.error(&format!("{target} cannot be the root: {why}"));
-                self.looked_at.push((target, Err(why)));
+                self.not_this(target, why);
                 None
             }
         }
@@ -185,7 +228,8 @@ fn report(
     let record = Booted {
         d: done.parts.deployment,
         set: done.parts.set,
-        why: line.why,
+        // What was to be tried was not started, because nothing would have counted it.
+        why: if matches!(instead_of, Some((_, Broken::Uncounted(_)))) { Some(Why::NoSave) } else { line.why },
         arm: line.arm.map(|(arm, _)| arm),
         left: line.arm.map(|_| left),
         env: line.env_ok,
@@ -200,7 +244,7 @@ fn report(
     file::replace(path, record.to_string().as_bytes())?;
 
     let mut text = format!("{} is the root", done.target);
-    if let Some(why) = line.why {
+    if let Some(why) = record.why {
         text.push_str(&format!(" ({})", why.word()));
     }
     if line.why == Some(Why::Trial) && instead_of.is_none() {

@@ -31,6 +31,12 @@ pub enum Failure {
     /// A trial that has no start left.
     #[error("the trial has no try left")]
     Exhausted,
+    /// What GRUB only reads, and nobody else can write.
+    #[error("the filesystem can only be read, and the boot block is on it")]
+    ReadOnly,
+    /// GRUB's own writes come to nothing.
+    #[error("the boot loader cannot count a start, so it cannot be told to make one")]
+    NotCounted,
     /// The boot block is not known, or neither copy is whole.
     #[error("the boot block cannot be read, so it cannot be changed")]
     NoBlock,

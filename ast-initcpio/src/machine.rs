@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ast::boot::BootBlock;
+use ast::boot::block::parse_env;
 use ast::boot::medium::{Medium, MediumError};
 use ast::cmdline::{BlockPlace, Cmdline};
-use ast::layout::Layout;
+use ast::id::DeployId;
+use ast::layout::{BOOT_SUBVOL, Layout};
 use ast::sys::mount::{Mounted, keep_to_itself};
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{btrfs, file};
@@ -90,6 +92,16 @@ impl Machine {
     /// The boot state, read when it is first asked for: a boot that goes well does not need it.
     pub fn block(&self, voice: &Voice) -> Option<&BootBlock> {
         self.block.get_or_init(|| self.medium(voice)?.read().current().map(|(_, block)| block.clone())).as_ref()
+    }
+
+    /// What GRUB starts when neither copy of the block is whole.
+    pub fn baked(&self) -> Option<DeployId> {
+        let dir = self.at_top(BOOT_SUBVOL).join("grub/ast");
+        let named = |name: &str| {
+            let pairs = parse_env(&file::read(&dir.join(name)).ok()?, None).ok()?;
+            pairs.iter().find(|(key, _)| key == "ast_baked_good")?.1.parse().ok()
+        };
+        ["good.cfg", "good.prev.cfg"].into_iter().find_map(named)
     }
 
     /// The top level is no longer mounted; what is bound from it stays.

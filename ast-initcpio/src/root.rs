@@ -16,6 +16,8 @@ use crate::probe::Parts;
 use crate::var;
 use crate::voice::Voice;
 
+/// Where a root has the modules of its kernels.
+const MODULES: &str = "usr/lib/modules";
 /// Where pacman keeps packages: below /var, in a subvolume of its own.
 const CACHE: &str = "var/cache/pacman/pkg";
 
@@ -39,6 +41,13 @@ pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Pat
     }
     shared(parts, machine, new_root, voice);
     Ok(volatile)
+}
+
+/// The root at `new_root` has the modules of the root `lender`, whose kernel runs.
+pub fn lend_modules(lender: &Path, new_root: &Path) -> Result<()> {
+    let at = new_root.join(MODULES);
+    bind(&lender.join(MODULES), &at)?;
+    remount_bind_ro(&at)
 }
 
 fn shared(parts: &Parts, machine: &Machine, new_root: &Path, voice: &Voice) {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use ast::boot::BootBlock;
 use ast::boot::booted::Booted;
 use ast::boot::stage::{self, Stage, Start};
-use ast::cmdline::Cmdline;
+use ast::cmdline::{Cmdline, Why};
 use ast::id::ArmId;
 use ast::layout::{BOOTED_RECORD, Layout, STAGE};
 use ast::sys::mount::{Mounted, MsFlags};
@@ -60,21 +60,41 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
     }
 }
 
-/// The marks of this start are on disk, and the block holds the tries that B3 gives it.
+/// The marks of this start are on disk, and the block holds the tries that B3 gives it. Where GRUB cannot write, a start that was asked
+/// for once is taken out of the block as well.
 ///
 /// If interrupted: see [`stage`]; a try may be lost, none is given twice.
 /// Refuses: a trial that has no try left, or whose start cannot be counted at all.
 pub fn begin(line: &Cmdline, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
     let Some((arm, left)) = line.arm else { return Ok(0) };
+    let alone = line.env_ok == Some(false);
+    match line.why {
+        Some(Why::Once) if alone => {}
+        Some(Why::Trial) => {}
+        _ => return Ok(left),
+    }
+    if machine.read_only {
+        return if alone { Err(Failure::ReadOnly) } else { Ok(0) };
+    }
     // In the shell of an attended machine this program may be run again.
     let counted = Path::new(COUNTED);
     if let Some(left) = file::read(counted).ok().and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {
         return Ok(left);
     }
-    let left = count(line, arm, left, machine, options, voice)?;
+    let left = match line.why {
+        Some(Why::Once) => count_once(line, left, machine, voice)?,
+        _ => count(line, arm, left, machine, options, voice)?,
+    };
     if let Err(error) = write(counted.parent().unwrap_or(counted), "counted", &format!("{left}\n")) {
         voice.warn(&error.to_string());
     }
+    Ok(left)
+}
+
+/// The start that a person asked for is used up. It leaves no marks: it is never promoted, and nothing of it comes back.
+fn count_once(line: &Cmdline, left: u8, machine: &Machine, voice: &Voice) -> std::result::Result<u8, Failure> {
+    let left = left.checked_sub(1).ok_or(Failure::Exhausted)?;
+    write_tries(line, machine, left, voice)?;
     Ok(left)
 }
 

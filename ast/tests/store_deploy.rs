@@ -266,6 +266,18 @@ fn one_start_is_used_up() {
     run(&mut locked, plan);
     assert_eq!(locked.block().expect("block").trial, None);
     assert!(!machine.layout().deployment_well(two).exists(), "one start makes no fallback");
+
+    // Where GRUB cannot write, one that came to nothing is still in the block, as is one that was asked for only since.
+    let three = deploy(&mut locked, 0, How::Once);
+    for (why, arm, over) in [("hash", 2, true), ("nosave", 2, true), ("load", 2, true), ("nosave", 1, false), ("good", 2, false)] {
+        let plan = deploy::plan_report_well(&locked, &booted(&machine, d(1), why, arm)).expect("judged");
+        let after = plan.map(|plan| match plan.commit {
+            ast::plan::Commit::Boot { after, .. } => after.trial,
+            _ => panic!("another commit"),
+        });
+        assert_eq!(after == Some(None), over, "{why} {arm}: {after:?}");
+        assert_eq!(locked.block().expect("block").trial.map(|t| t.deployment), Some(three));
+    }
 }
 
 #[test]

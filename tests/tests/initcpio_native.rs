@@ -257,8 +257,8 @@ fn b4_one_start_counts_once_however_often_the_program_runs() {
     assert_eq!((started.seen.as_str(), disk.block().trial.map(|t| t.tries)), ("d7\nleft=2\n", Some(2)), "{started:?}");
     // And where it is spent, the trial is not started.
     armed(&disk, 0);
-    let spent = disk.start("ast.d=7 ast.why=trial ast.arm=4. ast.env=fail", "ls $R");
-    assert_eq!((spent.status, spent.seen.as_str()), (3, ""), "{spent:?}");
+    let spent = disk.start("ast.d=7 ast.why=trial ast.arm=4. ast.env=fail", "cat $R/etc/name");
+    assert_eq!((spent.status, spent.seen.as_str(), spent.booted.on_trial()), (0, "d6\n", false), "{spent:?}");
 }
 
 #[test]

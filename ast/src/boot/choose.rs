@@ -42,6 +42,9 @@ pub enum Broken {
     /// It has no os-release, without which systemd does not switch to it.
     #[error("it has no usr/lib/os-release")]
     NoOsRelease,
+    /// It is to be tried, and nothing would count that it was: started, it could be started for ever.
+    #[error("its start cannot be counted: {0}")]
+    Uncounted(String),
     /// It could not be mounted.
     #[error("it cannot be mounted: {0}")]
     Mount(String),

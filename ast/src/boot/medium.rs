@@ -276,6 +276,8 @@ impl Open<'_> {
                 drop(std::fs::remove_dir(dir));
                 Ok(())
             }
+            // GRUB does not read the log, which is all that an fsync writes (S4).
+            None if matches!(self.medium, Medium::Local { .. }) => Ok(file::syncfs(self.medium.path())?),
             None => Ok(()),
         }
     }

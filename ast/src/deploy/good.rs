@@ -42,8 +42,10 @@ pub fn plan_report_well(store: &Store, booted: &Booted) -> Result<Option<Plan>, 
         // The good one stays the good one: GRUB left it for one start (B2).
         (after.prev, after.starts) = (Some(d), 0);
     }
-    // One start is used up when it was this one, or when it came to nothing and something else runs.
-    after.trial = before.trial.filter(|t| t.mode != Mode::Once || (t.tries > 0 && t.deployment != d));
+    // One start is used up when it was this one, or when it came to nothing and something else runs. Where GRUB cannot write, it is not GRUB
+    // that took it then.
+    let failed = matches!(booted.why, Some(Why::Hash | Why::Load | Why::NoSave)) && booted.arm == Some(before.arm);
+    after.trial = before.trial.filter(|t| t.mode != Mode::Once || (t.tries > 0 && t.deployment != d && !failed));
     let proven = after.good == d || after.prev == Some(d);
     let known = store.layout().deployment_well(d).exists();
     if after == before && (known || !proven) {
