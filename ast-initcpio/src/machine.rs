@@ -18,7 +18,7 @@ use ast::sys::{btrfs, file};
 use crate::disks::{Disks, poll};
 use crate::error::Failure;
 use crate::options::Options;
-use crate::top;
+use crate::top::{self, Top};
 use crate::voice::Voice;
 
 /// Where the top level of the btrfs is mounted while the root is put together.
@@ -33,6 +33,8 @@ pub struct Machine {
     pub device: PathBuf,
     /// Numbers of devices that belong to it and are not there.
     pub missing: Vec<u64>,
+    /// What was done to have it mounted, a line each.
+    pub disk: Vec<String>,
     /// Names on it.
     pub layout: Layout,
     /// Whether it can only be read.
@@ -49,7 +51,7 @@ impl Machine {
         let root = line.root.as_ref().ok_or(Failure::NoRoot)?;
         let disks = Disks::wait_for(root, options, watchdog, voice)?;
         file::make_dirs(Path::new(TOP))?;
-        let (top, read_only) = top::mount(&disks, Path::new(TOP), voice)?;
+        let Top { mounted: top, read_only, done } = top::mount(&disks, Path::new(TOP), voice)?;
         // systemd shares mounts with whoever has the same directory: what is mounted in the new root would be here too, and unmounted there
         // with this.
         if let Err(error) = keep_to_itself(top.path()) {
@@ -60,6 +62,7 @@ impl Machine {
             layout: Layout::of_top_level(top.path()),
             device: disks.first().to_owned(),
             missing,
+            disk: done,
             read_only,
             top,
             place: line.block.clone(),

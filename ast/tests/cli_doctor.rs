@@ -98,6 +98,7 @@ const BREAKS: &[Break] = &[
         btrfs::set_read_only(&root, true).expect("sealed");
     }),
     ("B7", true, |m| write(&m.root.join("boot/grub/ast/snapshots.cfg"), "")),
+    ("B9", false, |m| m.booted("d=2\nwhy=good\narm=0\nleft=0\nenv=ok\ndisk=/dev/x: its log was damaged and is dropped\n")),
     ("B12", false, |m| m.booted("d=2\nwhy=good\narm=0\nleft=0\nenv=fail\n")),
     ("B16", true, |m| file::remove_if_exists(&m.root.join("boot/grub/ast/menu.cfg")).expect("removed")),
     ("C2", false, |m| care::save(&m.layout(), &care::Care { damaged: true, ..care::Care::default() }).expect("saved")),
@@ -142,6 +143,24 @@ fn doctor_finds_each_broken_rule_by_its_number_and_mends_what_it_says() {
 }
 
 #[test]
+fn b9_what_the_start_had_to_do_to_the_disk_is_in_status() {
+    if skipped() {
+        return;
+    }
+    let machine = machine();
+    let status = |more: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_ast")).args(more).arg("--sysroot").arg(&machine.root).arg("status").output().expect("ast");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    assert!(!status(&[]).contains("disk  "), "{}", status(&[]));
+    machine.booted("d=2\nwhy=good\ndisk=/dev/x: mounted read-only\ndisk=a \u{1b}[31mline\n");
+    let text = status(&[]);
+    assert!(text.contains("disk       /dev/x: mounted read-only\n") && !text.contains('\u{1b}'), "{text}");
+    let said: serde_json::Value = serde_json::from_str(&status(&["--json"])).expect("a document");
+    assert_eq!(said["disk"][0], "/dev/x: mounted read-only", "{said}");
+}
+
+#[test]
 fn b12_doctor_proves_that_the_block_can_be_written_by_writing_what_it_says() {
     if skipped() {
         return;
@@ -173,7 +192,7 @@ fn b12_doctor_proves_that_the_block_can_be_written_by_writing_what_it_says() {
 fn every_rule_of_the_doctor_says_what_it_is_for() {
     let all: Vec<&str> = ast::doctor::CHECKS.iter().map(|check| check.promise).collect();
     let promised: Vec<String> =
-        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B12", "B16", "C2"].map(str::to_owned)).collect();
+        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B9", "B12", "B16", "C2"].map(str::to_owned)).collect();
     assert_eq!(all, promised);
     for check in ast::doctor::CHECKS {
         assert!(!check.rule.is_empty() && !check.why.is_empty() && !check.fix.is_empty(), "{check:?}");

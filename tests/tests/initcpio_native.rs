@@ -384,10 +384,13 @@ fn b9_a_log_that_cannot_be_replayed_is_dropped_and_the_machine_starts() {
     let started = disk.start("ast.d=6 ast.why=good", "cat $R/var/synced; touch $R/var/new $R/etc/new && echo writable");
     assert_eq!((started.status, started.seen.as_str()), (0, "synced\nwritable\n"), "{started:?}");
     assert!(started.said.contains("its log was damaged and is dropped") && !started.booted.volatile, "{started:?}");
+    let told = |started: &fixture::Started, what: &str| matches!(started.booted.disk.as_slice(), [line] if line.contains(what));
+    assert!(told(&started, "its log was damaged and is dropped"), "{started:?}");
     sh(&format!("btrfs check --readonly {} > /dev/null 2>&1", disk.device));
     // Once is enough.
     let started = disk.start("ast.d=6 ast.why=good", "ls $R/var/new");
     assert!(started.status == 0 && started.said == "<6>ast: deployment 6 is the root (good)\n", "{started:?}");
+    assert!(started.booted.disk.is_empty(), "{started:?}");
 }
 
 #[test]
@@ -398,6 +401,7 @@ fn b9_a_torn_superblock_is_replaced_by_its_copy() {
     let started = disk.start("ast.d=6 ast.why=good", "touch $R/var/new && echo writable");
     assert_eq!((started.status, started.seen.as_str()), (0, "writable\n"), "{started:?}");
     assert!(started.said.contains("its first superblock was damaged"), "{started:?}");
+    assert!(matches!(started.booted.disk.as_slice(), [line] if line.contains("its first superblock was damaged")), "{started:?}");
     sh(&format!("btrfs check --readonly {} > /dev/null 2>&1", disk.device));
     let started = disk.start("ast.d=6 ast.why=good", "true");
     assert!(started.status == 0 && !started.said.contains("superblock"), "{started:?}");
@@ -414,6 +418,7 @@ fn b9_a_tree_without_its_root_starts_read_only_by_an_older_one() {
     let started = disk.start("ast.d=6 ast.why=good", "cat $R/usr/lib/name; touch $R/var/x $R/etc/x $R/home/x && echo writable");
     assert_eq!((started.status, started.seen.as_str()), (0, "d6\nwritable\n"), "{started:?}");
     assert!(started.said.contains("rescue=usebackuproot") && started.booted.volatile, "{started:?}");
+    assert!(started.booted.disk.iter().any(|line| line.contains("rescue=usebackuproot")), "{started:?}");
 }
 
 #[test]
@@ -429,5 +434,6 @@ fn b9_a_disk_that_cannot_be_written_starts_and_is_left_as_it_is() {
     let started = disk.start("ast.d=6 ast.why=good", look);
     assert_eq!((started.status, started.seen.as_str()), (0, "log\nvar\netc\nhome\nroot\nRead-only\n"), "{started:?}");
     assert!(started.said.contains("mounted read-only") && started.booted.volatile, "{started:?}");
+    assert!(matches!(started.booted.disk.as_slice(), [line] if line.contains("mounted read-only")), "{started:?}");
     assert_eq!(sum(), before);
 }

@@ -30,6 +30,8 @@ pub struct Booted {
     pub block: Option<BlockPlace>,
     /// Devices of the filesystem that were not there, by their numbers in it.
     pub missing: Vec<u64>,
+    /// What was done to mount a damaged filesystem, and what that may have cost, a line each.
+    pub disk: Vec<String>,
 }
 
 impl Booted {
@@ -54,6 +56,7 @@ impl Booted {
                 "reason" => record.reason = Some(value.to_owned()),
                 "volatile" => record.volatile = value == "1",
                 "missing" => record.missing = value.split(',').filter_map(|id| id.parse().ok()).collect(),
+                "disk" => record.disk.push(value.to_owned()),
                 "block" => record.block = crate::cmdline::Cmdline::parse(&format!("ast.block={value}")).block,
                 _ => {}
             }
@@ -85,6 +88,9 @@ impl fmt::Display for Booted {
         line("volatile", self.volatile.then(|| "1".to_owned()))?;
         let missing: Vec<String> = self.missing.iter().map(u64::to_string).collect();
         line("missing", (!missing.is_empty()).then(|| missing.join(",")))?;
+        for done in &self.disk {
+            line("disk", Some(done.clone()))?;
+        }
         line(
             "block",
             self.block.as_ref().map(|b| match b {
@@ -114,6 +120,7 @@ mod tests {
             volatile: true,
             block: Some(BlockPlace::Files("ABCD-1234".into())),
             missing: vec![2, 30],
+            disk: vec!["its log was dropped".into(), "more=1".into()],
         };
         let back = Booted::parse(&format!("later=1\n{record}"));
         assert_eq!(back, Booted { reason: Some("no modules for 6.1".into()), ..record });

@@ -36,8 +36,9 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     let store = opened(global)?;
     let status = status(&store);
     let updates = updates(&store);
-    // Without root the counters cannot be read.
-    let disk = care::complaints(store.layout());
+    // What the initramfs had to do, and what was counted; without root that cannot be read.
+    let mut disk = store.booted().map(|booted| booted.disk.clone()).unwrap_or_default();
+    disk.extend(care::complaints(store.layout()));
     if global.json {
         let mut document = serde_json::to_value(&status).unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut document {
@@ -95,7 +96,7 @@ fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
         told(tone, "updates", text);
     }
     for text in disk {
-        told(Some(Tone::Bad), "disk", text.clone());
+        told(Some(Tone::Bad), "disk", super::context::clean(text));
     }
     for problem in &status.problems {
         told(Some(Tone::Bad), "problem", problem.clone());

@@ -21,6 +21,10 @@ pub(super) fn copies(store: &Store) -> Vec<String> {
     }
 }
 
+pub(super) fn filesystem(store: &Store) -> Vec<String> {
+    store.booted().map(|booted| booted.disk.clone()).unwrap_or_default()
+}
+
 pub(super) fn fallback(store: &Store) -> Vec<String> {
     let prev = store.block().ok().and_then(|block| block.prev);
     let unproven = prev.filter(|prev| !store.layout().deployment_well(*prev).exists());

@@ -97,6 +97,13 @@ pub const CHECKS: &[Check] = &[
     check("R3", "no lock of the package manager is in a snapshot", "every later transaction in it would fail", BY_HAND, disk::litter),
     check("B7", "the menu lists every snapshot", "what is not listed cannot be chosen", REPAIR, boot::listed),
     check(
+        "B9",
+        "this start found the filesystem whole",
+        "what was written last may be lost, or is kept in memory only",
+        "nothing: the next start that finds nothing says so; a disk that does this again is to be replaced",
+        boot::filesystem,
+    ),
+    check(
         "B12",
         "the boot block can be written and read back, and GRUB can save its counter",
         "a kernel that panics on trial would be started for ever",
