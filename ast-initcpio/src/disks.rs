@@ -173,6 +173,7 @@ fn seen() -> Vec<String> {
         (Some(btrfs), _) if btrfs.label.is_empty() => format!("{} (btrfs {})", node.display(), btrfs.uuid),
         (Some(btrfs), _) => format!("{} (btrfs {} {})", node.display(), btrfs.uuid, btrfs.label),
         (None, Some(serial)) => format!("{} (FAT {serial})", node.display()),
+        (None, None) if device::is_luks(&node) => format!("{} (LUKS)", node.display()),
         (None, None) => node.display().to_string(),
     };
     device::nodes().unwrap_or_default().into_iter().filter(has_size).map(describe).collect()

@@ -101,6 +101,11 @@ const BREAKS: &[Break] = &[
     ("B9", false, |m| m.booted("d=2\nwhy=good\narm=0\nleft=0\nenv=ok\ndisk=/dev/x: its log was damaged and is dropped\n")),
     ("B12", false, |m| m.booted("d=2\nwhy=good\narm=0\nleft=0\nenv=fail\n")),
     ("B16", true, |m| file::remove_if_exists(&m.root.join("boot/grub/ast/menu.cfg")).expect("removed")),
+    ("C1", false, |m| {
+        let machine = m.store().machine().cloned().expect("a machine");
+        let luks = vec!["aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".to_owned()];
+        ast::store::document::save(&m.layout().document(layout::MACHINE), &ast::store::machine::Machine { luks, ..machine }).expect("saved");
+    }),
     ("C2", false, |m| care::save(&m.layout(), &care::Care { damaged: true, ..care::Care::default() }).expect("saved")),
 ];
 
@@ -192,7 +197,7 @@ fn b12_doctor_proves_that_the_block_can_be_written_by_writing_what_it_says() {
 fn every_rule_of_the_doctor_says_what_it_is_for() {
     let all: Vec<&str> = ast::doctor::CHECKS.iter().map(|check| check.promise).collect();
     let promised: Vec<String> =
-        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B9", "B12", "B16", "C2"].map(str::to_owned)).collect();
+        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B9", "B12", "B16", "C1", "C2"].map(str::to_owned)).collect();
     assert_eq!(all, promised);
     for check in ast::doctor::CHECKS {
         assert!(!check.rule.is_empty() && !check.why.is_empty() && !check.fix.is_empty(), "{check:?}");

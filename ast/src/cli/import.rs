@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
 fn receive(args: &Args, global: &Global, opened: Opened, manifest: &Manifest) -> Result<(), CommandError> {
     let key = opened.key;
     // The lock is held while it is looked what there is, and again for the commit; receiving takes long and needs none.
-    let place = {
+    let (place, disk) = {
         let locked = locked(global)?;
         locked.has_space_for(manifest.unpacked())?;
         let layout = locked.layout().clone();
@@ -69,12 +69,12 @@ fn receive(args: &Args, global: &Global, opened: Opened, manifest: &Manifest) ->
         if let Some(parent) = transfer::parent_on(&locked, manifest)?.needed_by(manifest)? {
             place.hold(&layout, &[locked.set_of(parent)?])?;
         }
-        place
+        (place, verify::Disk::of(&layout))
     };
     let inside = place.inside();
     transfer::unpack(opened, &inside)?;
-    let findings = verify::check(&Parts::below(&inside));
     // What was looked at may have been deleted or saved meanwhile; what it was made against is only where it is drawn now.
+    let findings = verify::check(&Parts::below(&inside), disk);
     let mut locked = locked(global)?;
     let parent = match transfer::parent_on(&locked, manifest)? {
         Against::Here(parent) => Some(parent),

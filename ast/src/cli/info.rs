@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
         .collect();
     // As far as it can be read: without root some of it cannot.
     let size = volumes::size_of_set(store.layout(), set).ok();
-    let lacks: Vec<String> = verify::check(&Parts::of_set(store.layout(), set)).iter().map(ToString::to_string).collect();
+    let lacks: Vec<String> = verify::check(&Parts::of_set(store.layout(), set), verify::Disk::of(store.layout())).iter().map(ToString::to_string).collect();
     let well: Vec<_> = deployments.iter().filter(|d| store.layout().deployment_well(**d).exists()).collect();
     let lines = history::read(&store.layout().document(layout::HISTORY)).map_err(StoreError::from)?;
     let lines: Vec<_> = lines.iter().rev().filter(|line| line.speaks_of(node.id)).take(NEWEST).collect();

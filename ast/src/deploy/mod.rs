@@ -29,7 +29,7 @@ use crate::store::machine::Numbers;
 use crate::store::{Store, StoreError, document, now};
 use crate::sys::btrfs::{self, Access};
 use crate::tree::{Later, TreeError};
-use crate::verify::{self, Depth};
+use crate::verify::{self, Depth, Disk};
 use crate::volumes;
 use crate::work::Parts;
 
@@ -77,7 +77,7 @@ fn made_good(store: &Store, before: &BootBlock, d: DeployId, prev: Option<Deploy
     let well = |candidate: &DeployId| *candidate != d && store.layout().deployment_well(*candidate).exists();
     let known = [Some(before.good), before.prev].into_iter().flatten();
     // A machine whose first deployment never reported has nothing better than it.
-    let whole = |candidate: &DeployId| verify::check_to(&Parts::of_deployment(store.layout(), *candidate), Depth::NotTheImages).is_empty();
+    let whole = |candidate: &DeployId| verify::check_to(&Parts::of_deployment(store.layout(), *candidate), Disk::of(store.layout()), Depth::NotTheImages).is_empty();
     let proven = || known.clone().filter(well);
     let prev = prev.or_else(|| proven().find(whole).or_else(|| proven().next())).or_else(|| known.clone().find(|candidate| *candidate != d));
     BootBlock { good: d, prev, trial: None, starts: 0, ..before.clone() }

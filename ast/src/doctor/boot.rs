@@ -1,12 +1,16 @@
 //! Rules about what boots: block, deployments, menu.
 
+use std::path::PathBuf;
+
 use crate::deploy::record;
 use crate::grub::install::baked_in;
 use crate::id::{DeployId, SetId};
+use crate::luks::{self, Header, LuksError};
+use crate::store::machine::Machine;
 use crate::store::{Store, vars};
-use crate::sys::file;
+use crate::sys::{device, file};
 use crate::verify;
-use crate::volumes;
+use crate::volumes::{self, MountEntry};
 use crate::work::Parts;
 
 pub(super) fn copies(store: &Store) -> Vec<String> {
@@ -59,7 +63,7 @@ fn lacks(store: &Store, d: DeployId) -> Vec<String> {
     if !volumes::is_whole_deployment(store.layout(), d) {
         return vec![format!("deployment {d} is not whole on disk")];
     }
-    verify::check(&Parts::of_deployment(store.layout(), d)).iter().map(|finding| format!("deployment {d}: {finding}")).collect()
+    verify::check(&Parts::of_deployment(store.layout(), d), verify::Disk::of(store.layout())).iter().map(|finding| format!("deployment {d}: {finding}")).collect()
 }
 
 pub(super) fn named(store: &Store) -> Vec<String> {
@@ -99,6 +103,40 @@ pub(super) fn counting(store: &Store) -> Vec<String> {
     said.into_iter().chain(super::write_proof(store)).collect()
 }
 
+pub(super) fn unlocking(store: &Store) -> Vec<String> {
+    let Some(machine) = store.machine() else { return Vec::new() };
+    let members = device::members(&machine.fs_uuid).unwrap_or_default();
+    let mounted = MountEntry::of(store.layout().snapshots()).ok().flatten().map(|entry| entry.source);
+    // Without root no superblock can be read; what is mounted is known all the same.
+    let nodes = if members.is_empty() { mounted.into_iter().collect() } else { members.into_iter().map(|member| member.node).collect::<Vec<_>>() };
+    let (mut containers, mut found) = (Vec::new(), Vec::new());
+    for node in nodes {
+        match luks::of(&node) {
+            Ok(container) => containers.extend(container),
+            Err(LuksError::Sys(_)) if !nix::unistd::geteuid().is_root() => return Vec::new(),
+            Err(error) => found.push(format!("{}: {error}", node.display())),
+        }
+    }
+    found.extend(not_unlocked(machine, &containers));
+    found
+}
+
+/// What keeps GRUB from unlocking these containers, the ones that the machine's filesystem is in.
+fn not_unlocked(machine: &Machine, containers: &[(PathBuf, Header)]) -> Vec<String> {
+    let unreadable = containers.iter().filter_map(|(device, header)| Some(format!("{}: {}", device.display(), header.for_grub().err()?)));
+    let mut found: Vec<String> = unreadable.collect();
+    // What the original's boot loader unlocks, nobody here knows.
+    if machine.migration.is_none() {
+        let others = containers.iter().filter(|(_, header)| !machine.luks.contains(&header.uuid));
+        found.extend(others.map(|(device, header)| {
+            format!("{}: the filesystem is in this LUKS container ({}), which GRUB as it was installed does not unlock", device.display(), header.uuid)
+        }));
+        let gone = machine.luks.iter().filter(|uuid| containers.iter().all(|(_, header)| header.uuid != **uuid));
+        found.extend(gone.map(|uuid| format!("GRUB as it was installed unlocks the LUKS container {uuid}, and the filesystem is not in it")));
+    }
+    found
+}
+
 pub(super) fn menu(store: &Store) -> Vec<String> {
     if store.starts_with_original() {
         return Vec::new();
@@ -107,4 +145,40 @@ pub(super) fn menu(store: &Store) -> Vec<String> {
     let files = ["grub.cfg", "ast/menu.cfg", "ast/menu.sums", "ast/good.cfg"].map(|name| dir.join(name));
     let empty = files.iter().filter(|path| std::fs::metadata(path).map_or(true, |m| m.len() == 0));
     empty.map(|path| format!("{} is missing or empty", path.display())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::luks::{Kdf, Slot};
+    use crate::store::machine::{Block, Firmware, Migration};
+
+    #[test]
+    fn c1_what_grub_cannot_unlock_is_told() {
+        let machine = |luks: &[&str], migration| Machine {
+            fs_uuid: "f".into(),
+            firmware: Firmware::Efi,
+            block: Block::Local,
+            esp_uuid: None,
+            luks: luks.iter().map(|uuid| (*uuid).to_owned()).collect(),
+            grub_version: None,
+            migration,
+            later: Default::default(),
+        };
+        let container = |uuid: &str, kdf: Kdf| {
+            let slots = vec![Slot { number: 0, kdf }];
+            let header = Header { version: 2, uuid: uuid.into(), slots, cipher: "aes-xts-plain64".into(), data_offset: 0, segments: 1 };
+            (PathBuf::from("/dev/vda2"), header)
+        };
+        let (good, bad) = (Kdf::Pbkdf2("sha256".into()), Kdf::Other("argon2id".into()));
+        let told = |machine: &Machine, containers: &[_]| not_unlocked(machine, containers).join("\n");
+        assert_eq!(told(&machine(&["a"], None), &[container("a", good.clone())]), "");
+        assert_eq!(told(&machine(&[], None), &[]), "");
+        assert!(told(&machine(&["a"], None), &[container("a", bad.clone())]).contains("luksConvertKey --pbkdf pbkdf2"));
+        assert!(told(&machine(&[], None), &[container("a", good.clone())]).contains("does not unlock"));
+        assert!(told(&machine(&["a"], None), &[]).contains("the filesystem is not in it"));
+        // A boot loader that is not ours is judged by what no GRUB can read alone.
+        assert_eq!(told(&machine(&[], Some(Migration::Boot)), &[container("a", good)]), "");
+        assert!(told(&machine(&[], Some(Migration::Boot)), &[container("a", bad)]).contains("argon2id"));
+    }
 }

@@ -112,6 +112,13 @@ pub const CHECKS: &[Check] = &[
     ),
     check("B16", "there is a menu, and a baked entry", "the baked entry boots when the boot block is lost", REPAIR, boot::menu),
     check(
+        "C1",
+        "GRUB can unlock the disk that it starts from, if that is encrypted",
+        "from a disk that GRUB cannot unlock nothing starts, the default neither",
+        "nothing: `cryptsetup luksConvertKey` changes a key slot, and GRUB is to be installed anew for another container",
+        boot::unlocking,
+    ),
+    check(
         "C2",
         "every device of the filesystem is there, has counted no errors, and the last scrub mended what it found",
         "one more fault takes what is there only once",

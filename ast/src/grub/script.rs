@@ -41,6 +41,9 @@ pub const MODULES: [&str; 25] = [
     "multiboot",
 ];
 
+/// What else must be inside where the disk is encrypted: both versions of LUKS, AES, and the hashes of key slots.
+pub const LUKS_MODULES: [&str; 7] = ["cryptodisk", "luks", "luks2", "pbkdf2", "afsplitter", "gcry_rijndael", "gcry_sha1"];
+
 /// A serial line that GRUB talks on beside the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serial {

@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::fat::Fat;
@@ -18,7 +19,7 @@ const INSIDE: &str = "boot.cfg";
 /// sums is grub-mkconfig's, and whether that came to its end shows in `default`: our last line sets it to the entry that was decided for, its own
 /// header to something else. In any other case the copy in the image starts the machine; and where that cannot, another start may find what
 /// this one did not, and a prompt helps no one.
-pub(super) const INSIDE_SCRIPT: &str = "\
+const INSIDE_SCRIPT: &str = "\
 set ast_default=
 if [ -s \"$prefix/ast/grub.sums\" ]; then
   if hashsum --hash sha256 --check \"$prefix/ast/grub.sums\" --prefix \"$prefix\"; then source \"$prefix/grub.cfg\"; fi
@@ -35,6 +36,26 @@ if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
   reboot
 fi
 ";
+/// What goes before it where the disk is encrypted: `@FS@` and `@UNLOCK@` are filled in. Nothing may be read of the boot block before the disk is
+/// unlocked, or a passphrase mistyped would cost a trial its try. Whoever is there may type it; whoever is not gets another start, which finds a
+/// disk that was not ready, or a key that could not be read.
+const INSIDE_LOCKED: &str = "\
+set ast_unlocked=
+search --no-floppy --fs-uuid --set=ast_unlocked @FS@
+if [ -z \"$ast_unlocked\" ]; then
+  echo \"ast: the disk is not unlocked; ESC asks for its passphrase, the next attempt is in 10 seconds\"
+  if sleep --interruptible 10; then reboot; fi
+@UNLOCK@  search --no-floppy --fs-uuid --set=ast_unlocked @FS@
+  if [ -z \"$ast_unlocked\" ]; then reboot; fi
+  set root=\"$ast_unlocked\"
+  set prefix=\"($root)@PREFIX@\"
+fi
+";
+/// Name of a key for LUKS containers in GRUB's directory, which is on the encrypted disk itself, and inside the core image. It is there if GRUB is to
+/// unlock them without asking.
+pub(super) const LUKS_KEY: &str = "luks.key";
+/// The first release of GRUB whose `cryptomount` takes a key file.
+const TAKES_KEYS: (u32, u32) = (2, 12);
 /// Where the ESP holds our copy; the firmware's entry names it.
 const EFI_OWN: &str = "EFI/ast/grubx64.efi";
 /// Where firmware looks when its entries are lost (C1).
@@ -71,11 +92,17 @@ impl Boot {
 }
 
 impl Grub {
-    /// `grub_dir/PLATFORM` holds the modules, for whatever is loaded later, and a core image, which is returned: it finds `grub_dir` by the
-    /// btrfs's UUID and goes on with `grub.cfg` there, which has to exist already: a copy of it is in the image.
+    /// Whether its core image can hold a key for LUKS containers.
+    pub fn takes_keys(&self) -> bool {
+        let mut numbers = self.version.split('.').map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= TAKES_KEYS
+    }
+
+    /// `grub_dir/PLATFORM` holds the modules, for whatever is loaded later, and a core image, which is returned: it unlocks the LUKS containers with
+    /// these UUIDs, finds `grub_dir` by the btrfs's UUID and goes on with `grub.cfg` there, which has to exist already: a copy of it is in the image.
     ///
     /// If interrupted: the directory holds some of them; nothing that starts the machine was changed.
-    pub fn install_to(&self, boot: Boot, grub_dir: &Path, fs_uuid: &str, terminal: Terminal) -> Result<Vec<u8>> {
+    pub fn install_to(&self, boot: Boot, grub_dir: &Path, fs_uuid: &str, luks: &[String], terminal: Terminal) -> Result<Vec<u8>> {
         let platform = boot.platform();
         let (from, to) = (&self.modules, grub_dir.join(platform));
         sys::file::make_dirs(&to)?;
@@ -88,17 +115,26 @@ impl Grub {
         }
         let (early, image, new) = (to.join("load.cfg"), to.join("core.img"), to.join("core.img.new"));
         let archive = to.join("memdisk.tar");
-        sys::file::replace(&to.join(INSIDE), INSIDE_SCRIPT.as_bytes())?;
+        let key = !luks.is_empty() && grub_dir.join(LUKS_KEY).is_file();
+        if key {
+            // The image has the key inside; of it and the archive users of the machine see nothing.
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o700)).map_err(|e| InstallError::io(&to, e))?;
+        }
+        sys::file::replace(&to.join(INSIDE), inside_script(fs_uuid, luks).as_bytes())?;
         let options = ["--create", "--format=ustar", "--owner=0", "--group=0", "--mtime=@0", "--file"].map(OsStr::new);
         let inside =
             ["--directory".as_ref(), to.as_os_str(), INSIDE.as_ref(), "--directory".as_ref(), grub_dir.as_os_str(), "grub.cfg".as_ref()];
+        let inside = inside.into_iter().chain(key.then_some(OsStr::new(LUKS_KEY)));
         tool::run(Program::Tar, options.into_iter().chain([archive.as_os_str()]).chain(inside), None)?;
-        sys::file::replace(&early, early_config(fs_uuid, terminal).as_bytes())?;
+        sys::file::replace(&early, early_config(fs_uuid, luks, key, terminal).as_bytes())?;
         let mut args: Vec<OsString> = vec!["--directory".into(), from.clone().into()];
         args.extend(["--format", platform, "--prefix", &prefix(), "--config"].map(Into::into));
         args.extend([early.into(), "--memdisk".into(), archive.into()]);
         args.extend(["memdisk", "tar"].map(Into::into));
         args.extend(script::MODULES.map(Into::into));
+        if !luks.is_empty() {
+            args.extend(script::LUKS_MODULES.map(Into::into));
+        }
         if boot != Boot::Efi {
             args.push("biosdisk".into());
         }
@@ -143,13 +179,29 @@ fn prefix() -> String {
     format!("/{}/grub", layout::BOOT_SUBVOL)
 }
 
-fn early_config(fs_uuid: &str, terminal: Terminal) -> String {
+fn early_config(fs_uuid: &str, luks: &[String], key: bool, terminal: Terminal) -> String {
     let serial = match terminal {
         Terminal::Screen => "",
         Terminal::Serial => "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n",
     };
+    let how = if key { format!(" --key-file (memdisk)/{LUKS_KEY}") } else { String::new() };
+    let unlock = unlock(luks, &how);
     // GRUB reads these lines with a parser that knows no `if`; the rest is a script inside the image.
-    format!("{serial}search.fs_uuid {fs_uuid} root\nset prefix=($root){}\nnormal (memdisk)/{INSIDE}\n", prefix())
+    format!("{serial}{unlock}search.fs_uuid {fs_uuid} root\nset prefix=($root){}\nnormal (memdisk)/{INSIDE}\n", prefix())
+}
+
+/// A line for each container. GRUB writes their UUIDs without dashes, and before 2.12 reads them so only.
+fn unlock(luks: &[String], how: &str) -> String {
+    luks.iter().map(|uuid| format!("cryptomount{how} --uuid {}\n", uuid.replace('-', ""))).collect()
+}
+
+/// The script inside the core image.
+pub(super) fn inside_script(fs_uuid: &str, luks: &[String]) -> String {
+    if luks.is_empty() {
+        return INSIDE_SCRIPT.to_owned();
+    }
+    let unlock: String = unlock(luks, "").lines().map(|line| format!("  {line}\n")).collect();
+    INSIDE_LOCKED.replace("@FS@", fs_uuid).replace("@UNLOCK@", &unlock).replace("@PREFIX@", &prefix()) + INSIDE_SCRIPT
 }
 
 /// The first sector of a core image ends in a list of where the rest lies: `grub-mkimage` writes one stretch beginning at sector 2,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::core_image::{Grub, Terminal};
+use super::core_image::{Grub, LUKS_KEY, Terminal};
 use super::fat::Fat;
 use super::first::{self, DEPLOYMENT};
 use super::staging::{Packages, Staging};
@@ -15,6 +15,7 @@ use super::{InstallError, Result, Target, proof, tool};
 use crate::boot::block::BootBlock;
 use crate::exec::Program;
 use crate::layout::{self, Layout};
+use crate::luks::Header;
 use crate::store::document;
 use crate::store::machine::{Block, Firmware, Machine, Numbers};
 use crate::sys::mount::{self, MsFlags};
@@ -35,10 +36,25 @@ pub struct Wish {
     pub grub: Grub,
     /// Whether that GRUB talks on the serial port.
     pub terminal: Terminal,
+    /// The LUKS container that its btrfs is in, if it is to be in one.
+    pub luks: Option<Luks>,
     /// What is in its base.
     pub packages: Packages,
     /// What the base is called in the tree.
     pub description: String,
+}
+
+/// A LUKS container that the btrfs of a new machine is in.
+///
+/// The btrfs is written where the data of the container is, and not encrypted: whoever has a kernel with device-mapper installs onto what it
+/// shows, and whoever has none encrypts what was written.
+#[derive(Debug, Clone)]
+pub struct Luks {
+    /// Its header.
+    pub header: Header,
+    /// A key that GRUB's core image has inside, so that it unlocks the container without asking. It is readable for whoever has the medium with
+    /// the core image in hand, so it protects what is on another one only.
+    pub key: Option<Vec<u8>>,
 }
 
 /// A caller's last touches on a new root before it is sealed: configuration, and whatever packages do not do.
@@ -47,12 +63,18 @@ pub type Settle<'a> = &'a (dyn Fn(&Staging) -> Result<(), Box<dyn Error + Send +
 /// The disk holds a machine that boots deployment 1, and its boot block was written and read back.
 ///
 /// If interrupted: the disk does not boot; whatever was mounted is not any more. What was on the disk is lost in any case.
-/// Refuses: disks too small, before anything is written.
+/// Refuses, before anything is written: disks too small; a LUKS container that GRUB cannot unlock, or a key for a GRUB that takes none.
 pub fn install(disk: &Target, wish: &Wish, settle: Settle<'_>) -> Result<Machine> {
+    if let Some(luks) = &wish.luks {
+        luks.header.for_grub()?;
+        if luks.key.is_some() && !wish.grub.takes_keys() {
+            return Err(InstallError::NoKeys(wish.grub.version.clone()));
+        }
+    }
     let scheme = Scheme::new(wish.boot, disk)?;
     scheme.write(disk)?;
     let fat = scheme.fat.map(|extent| Fat::format(&disk.part(extent), fat_label(wish.boot))).transpose()?;
-    let target = disk.part(scheme.btrfs);
+    let target = disk.part(scheme.btrfs).behind(wish.luks.as_ref().map_or(0, |luks| luks.header.data_offset));
     let attached = target.attach()?;
     let node = attached.device();
     tool::run(Program::MkfsBtrfs, ["--force".as_ref(), "--quiet".as_ref(), "--label".as_ref(), LABEL.as_ref(), node.as_os_str()], None)?;
@@ -84,6 +106,7 @@ fn describe(wish: &Wish, node: &Path, fat: Option<&Fat>) -> Result<Machine> {
         block: uuid.clone().map_or(Block::Raw, |uuid| Block::Files { uuid }),
         esp_uuid: uuid.filter(|_| wish.boot == Boot::Efi),
         grub_version: Some(wish.grub.version.clone()),
+        luks: wish.luks.iter().map(|luks| luks.header.uuid.clone()).collect(),
         migration: None,
         later: Later::new(),
     })
@@ -109,6 +132,9 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
     mount::mount(&attached.device().to_string_lossy(), &top, "btrfs", MsFlags::MS_NOATIME, "subvolid=5")?;
     first::make_top_level(&top)?;
 
+    // What is installed is judged by it: on an encrypted disk an image has to unlock that.
+    let documents = Layout::of_top_level(&top);
+    document::save(&documents.document(layout::MACHINE), machine)?;
     let staging = Staging::create(&top, &root)?;
     staging.install(&wish.packages)?;
     staging.make_keyring()?;
@@ -119,14 +145,15 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
     first::deploy(&top)?;
     drop(ready);
 
-    let documents = Layout::of_top_level(&top);
-    document::save(&documents.document(layout::MACHINE), machine)?;
     let numbers = Numbers { next_deployment: DEPLOYMENT.get() + 1, next_arm: 1, later: Later::new() };
     document::save(&documents.document(layout::NUMBERS), &numbers)?;
 
     let grub_dir = top.join(layout::BOOT_SUBVOL).join("grub");
     first::write_grub_files(&top, &grub_dir, machine, wish.terminal)?;
-    let core = wish.grub.install_to(wish.boot, &grub_dir, &machine.fs_uuid, wish.terminal)?;
+    if let Some(key) = wish.luks.as_ref().and_then(|luks| luks.key.as_ref()) {
+        file::replace_secret(&grub_dir.join(LUKS_KEY), key)?;
+    }
+    let core = wish.grub.install_to(wish.boot, &grub_dir, &machine.fs_uuid, &machine.luks, wish.terminal)?;
     file::syncfs(&top)?;
     mount::unmount(&top)?;
     Ok(core)

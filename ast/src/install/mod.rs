@@ -30,6 +30,7 @@ use crate::boot::block::BlockError;
 use crate::boot::medium::MediumError;
 use crate::exec::ExecError;
 use crate::grub::GrubError;
+use crate::luks::LuksError;
 use crate::store::document::DocumentError;
 use crate::sys::SysError;
 use crate::verify::Finding;
@@ -83,6 +84,12 @@ pub enum InstallError {
         /// `A` or `B`.
         which: char,
     },
+    /// GRUB could not unlock the disk.
+    #[error("GRUB could not unlock the disk: {0}")]
+    Luks(#[from] LuksError),
+    /// An older GRUB asks a person, and no key in its core image helps.
+    #[error("GRUB {0} takes no key out of its core image (2.12 does): without one it asks for the passphrase at each start")]
+    NoKeys(String),
     /// A file or directory could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -34,6 +34,12 @@ impl Target {
         Self { file: self.file.clone(), offset: self.offset + extent.start * SECTOR, size: extent.sectors * SECTOR }
     }
 
+    /// What is left behind its first bytes.
+    pub fn behind(&self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.size);
+        Self { file: self.file.clone(), offset: self.offset + bytes, size: self.size - bytes }
+    }
+
     /// These bytes are on the medium at `offset` of the target.
     ///
     /// If interrupted: any sectors of them are.

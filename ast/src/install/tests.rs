@@ -3,10 +3,14 @@
 use std::fs::File;
 use std::process::Command;
 
-use super::core_image::Grub;
+use super::core_image::{Grub, Terminal, inside_script};
 use super::fat::Fat;
+use super::machine::{Luks, Wish, install};
+use super::staging::Packages;
 use super::table::{Boot, SECTOR, Scheme};
 use super::{InstallError, Target};
+use crate::grub::parser::parse;
+use crate::luks::{Header, Kdf, Slot};
 use crate::{layout, sys};
 
 fn disk(dir: &tempfile::TempDir, size: u64) -> Target {
@@ -111,6 +115,35 @@ fn an_odd_core_image_is_not_embedded() {
 
 #[test]
 fn the_script_inside_the_core_image_is_grubs_language() {
-    let script = crate::grub::parser::parse(super::core_image::INSIDE_SCRIPT).expect("GRUB's language");
-    assert_eq!(script.len(), 4, "{script:?}");
+    let fs = "12345678-1234-1234-1234-123456789abc";
+    let statements = |luks: &[String]| parse(&inside_script(fs, luks)).expect("GRUB's language").len();
+    assert_eq!((statements(&[]), statements(&["aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".into()])), (4, 7));
+}
+
+#[test]
+fn c1_a_container_that_grub_cannot_unlock_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().expect("dir");
+    let disk = disk(&dir, 3 << 30);
+    let header = |kdf| Header {
+        version: 2,
+        uuid: "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".into(),
+        slots: vec![Slot { number: 0, kdf }],
+        cipher: "aes-xts-plain64".into(),
+        data_offset: 16 << 20,
+        segments: 1,
+    };
+    let wish = |kdf, version: &str, key: Option<&[u8]>| Wish {
+        boot: Boot::Efi,
+        grub: Grub { mkimage: "/nowhere".into(), modules: dir.path().into(), version: version.into() },
+        terminal: Terminal::Screen,
+        luks: Some(Luks { header: header(kdf), key: key.map(<[u8]>::to_vec) }),
+        packages: Packages { config: "/nowhere".into(), cache: None, names: Vec::new() },
+        description: "base".into(),
+    };
+    let refused = |wish: &Wish| install(&disk, wish, &|_| panic!("nothing is installed")).expect_err("refused").to_string();
+    let why = refused(&wish(Kdf::Other("argon2id".into()), "2.14", None));
+    assert!(why.contains("0: argon2id") && why.contains("luksConvertKey --pbkdf pbkdf2"), "{why}");
+    let why = refused(&wish(Kdf::Pbkdf2("sha256".into()), "2.06-13+deb12u2", Some(b"key")));
+    assert!(why.contains("GRUB 2.06") && why.contains("passphrase"), "{why}");
+    assert_eq!(disk.read_at(0, 1 << 20).expect("the disk"), vec![0; 1 << 20]);
 }

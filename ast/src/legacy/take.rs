@@ -9,6 +9,7 @@ use crate::deploy::record::Record;
 use crate::grub::BootEnv;
 use crate::id::{DeployId, Generation, SetId, SnapshotId};
 use crate::layout::{self, BOOT_ENV, Layout, Part};
+use crate::luks;
 use crate::plan::{Commit, Plan, Step};
 use crate::store::document::encode;
 use crate::store::machine::{Block, Firmware, Machine, Migration, Numbers};
@@ -16,6 +17,7 @@ use crate::store::{Done, Locked, now, stop_point};
 use crate::sys::btrfs::{self, Access};
 use crate::sys::file;
 use crate::tree::{Kind, Later, MAX_DESCRIPTION, Node, Tree, clean_description};
+use crate::volumes::MountEntry;
 use crate::work::{self, Parts, Place};
 
 /// The deployment that stands for the original's own system.
@@ -197,6 +199,7 @@ fn plan(layout: &Layout, found: &Found, tree: &Tree, inside: &Path) -> Result<Pl
         firmware: firmware(),
         block: Block::Local,
         esp_uuid: None,
+        luks: luks(layout),
         grub_version: None,
         migration: Some(Migration::Tree),
         later: Later::new(),
@@ -213,6 +216,13 @@ fn plan(layout: &Layout, found: &Found, tree: &Tree, inside: &Path) -> Result<Pl
     let what = format!("take over {} snapshots of the original ast", found.snapshots.len());
     let after = vec![Step::Sync, Step::Record(what.clone())];
     Ok(Plan { what, prepare, commit: Commit::First { after: Box::new(tree.clone()) }, after })
+}
+
+/// The LUKS container that the filesystem is in. One that cannot be read is for `doctor` to tell of: this machine starts as it did.
+fn luks(layout: &Layout) -> Vec<String> {
+    let node = MountEntry::of(layout.snapshots()).ok().flatten().map(|entry| entry.source);
+    let found = node.and_then(|node| luks::of(&node).ok().flatten());
+    found.map(|(_, header)| header.uuid).into_iter().collect()
 }
 
 /// How this machine was started.

@@ -53,9 +53,8 @@ pub enum Kdf {
 impl fmt::Display for Kdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pbkdf2(hash) => write!(f, "pbkdf2 with {hash}"),
-            // Somebody else's text, on its way to a terminal.
-            Self::Other(name) => write!(f, "{}", name.chars().filter(|c| !c.is_control()).take(40).collect::<String>()),
+            Self::Pbkdf2(hash) => write!(f, "pbkdf2 with {}", shown(hash)),
+            Self::Other(name) => f.write_str(&shown(name)),
         }
     }
 }
@@ -105,7 +104,7 @@ impl Header {
             return Err(LuksError::Segments(self.segments));
         }
         if !self.cipher.starts_with("aes-") {
-            return Err(LuksError::Cipher(self.cipher.chars().filter(|c| !c.is_control()).take(80).collect()));
+            return Err(LuksError::Cipher(shown(&self.cipher)));
         }
         if !self.slots.iter().any(readable) {
             return Err(LuksError::KeySlots(self.slots.clone()));
@@ -217,6 +216,11 @@ fn version_1(bytes: &[u8]) -> Result<Header, LuksError> {
         data_offset: number(bytes, V1_PAYLOAD) * SECTOR,
         segments: 1,
     })
+}
+
+/// Somebody else's text, on its way to a terminal.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
 /// It becomes part of a script of GRUB.

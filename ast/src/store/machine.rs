@@ -61,6 +61,9 @@ pub struct Machine {
     pub block: Block,
     /// Serial of the ESP, on EFI.
     pub esp_uuid: Option<String>,
+    /// UUIDs of the LUKS containers that the btrfs is in, one for each of its devices: GRUB's core image and the initramfs unlock them. Empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub luks: Vec<String>,
     /// Version of the GRUB that was installed.
     pub grub_version: Option<String>,
     /// Whether and how far it was the original program's; `None` on every other, and when nothing of that is left.

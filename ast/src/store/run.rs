@@ -15,7 +15,7 @@ use crate::layout::{self, Layout, Part};
 use crate::plan::{Commit, Plan, Step};
 use crate::progress;
 use crate::sys::{btrfs, file};
-use crate::verify::{self, Depth};
+use crate::verify::{self, Depth, Disk};
 use crate::volumes::{self, Mounts};
 use crate::work::{Parts, WorkError};
 
@@ -53,7 +53,10 @@ pub(super) fn verify_really(layout: &Layout, d: DeployId) -> Result<(), RoomErro
     let booted_well = |other: &DeployId| *other != d && layout.deployment_well(*other).exists();
     // To have started a machine says more of an image than a look into it; that these are the same bytes is still asked of the files.
     let known = volumes::deployments(layout)?.into_iter().filter(booted_well).any(|other| verify::same_images(&parts.boot, &boot_of(other)));
-    match verify::check_to(&parts, if known { Depth::NotIntoTheImages } else { Depth::Whole }) {
+    // Where the disk is to be unlocked, what is in an image has to fit how it is started.
+    let disk = Disk::of(layout);
+    let depth = if known && disk != Disk::Encrypted { Depth::NotIntoTheImages } else { Depth::Whole };
+    match verify::check_to(&parts, disk, depth) {
         lacks if lacks.is_empty() => Ok(()),
         lacks => Err(WorkError::NotWhole(lacks).into()),
     }

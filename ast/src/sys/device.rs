@@ -13,6 +13,8 @@ const BLOCK: &str = "/sys/class/block";
 const BTRFS_SUPER: (u64, usize) = (65536, 4096);
 /// What stands 64 bytes into that superblock.
 const BTRFS_MAGIC: &[u8; 8] = b"_BHRfS_M";
+/// First bytes of a LUKS container. Source: "LUKS2 On-Disk Format Specification" 1.1.
+const LUKS_MAGIC: &[u8] = b"LUKS\xba\xbe";
 /// Further fields in it: UUID of the filesystem, generation, number of devices, number of this device, label.
 const FSID: std::ops::Range<usize> = 0x20..0x30;
 const MAGIC: std::ops::Range<usize> = 0x40..0x48;
@@ -111,6 +113,11 @@ pub fn announce(node: &Path) -> Result<()> {
 /// UUID of the btrfs or FAT filesystem in `node` (a device or an image), `None` when it holds neither.
 pub fn uuid_of(node: &Path) -> Option<String> {
     Member::read(node).map(|member| member.uuid).or_else(|| fat_serial(node))
+}
+
+/// Whether `node` begins as a LUKS container does: what is in it shows elsewhere, once it is unlocked.
+pub fn is_luks(node: &Path) -> bool {
+    file::read_at(node, 0, LUKS_MAGIC.len()).is_ok_and(|bytes| bytes == LUKS_MAGIC)
 }
 
 /// 16 bytes as a UUID is written.

@@ -1,9 +1,10 @@
 //! What the boot needs in the image of a kernel.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::{Lack, cpio};
+use super::{Lack, cpio, unlock};
 
 /// Something that the boot needs: its places, and its name for people.
 type Part = (&'static [&'static str], &'static str);
@@ -22,9 +23,12 @@ const SYSTEMD_CALLER: [Part; 2] = [
 ];
 /// Modules without which neither the root nor the boot block on FAT can be read.
 const MODULES: [&str; 2] = ["btrfs", "vfat"];
+/// The one without which nothing is unlocked.
+const UNLOCKS: &str = "dm-crypt";
 
-/// What `image` lacks to start kernel `version`, whose modules are in `modules` of the root.
-pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
+/// What `image` lacks to start kernel `version`, whose modules are in `modules` of the root; `unlocked_with`: the kernel's arguments, where it
+/// has to unlock the disk too.
+pub(super) fn check(image: &Path, version: &str, modules: &Path, unlocked_with: Option<&[String]>) -> Vec<Lack> {
     let open = match File::open(image) {
         Ok(open) => open,
         Err(error) => return vec![Lack::Unreadable(error.to_string())],
@@ -35,11 +39,12 @@ pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
         Err(error) => return vec![Lack::BadInitramfs(error.to_string())],
     };
     let has = |name: &str| names.get(name).is_some_and(|size| *size > 0);
-    let caller = if has(SYSTEMD) { &SYSTEMD_CALLER[..] } else { &BUSYBOX_CALLER[..] };
+    let caller = if is_systemd(&names) { &SYSTEMD_CALLER[..] } else { &BUSYBOX_CALLER[..] };
     let missing = ALWAYS.iter().chain(caller).filter(|(places, _)| !places.iter().any(|place| has(place)));
     let mut lacks: Vec<Lack> = missing.map(|(_, what)| Lack::InitramfsLacks(what)).collect();
     let built_in = fs::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
-    for module in MODULES {
+    lacks.extend(unlocked_with.map(|args| unlock::check(&names, args)).unwrap_or_default());
+    for module in MODULES.into_iter().chain(unlocked_with.map(|_| UNLOCKS)) {
         let directories = [format!("usr/lib/modules/{version}/"), format!("lib/modules/{version}/")];
         let in_image =
             names.iter().any(|(name, size)| *size > 0 && directories.iter().any(|dir| name.starts_with(dir)) && is_module(name, module));
@@ -48,6 +53,11 @@ pub(super) fn check(image: &Path, version: &str, modules: &Path) -> Vec<Lack> {
         }
     }
     lacks
+}
+
+/// Whether systemd is the first program of the image with these files.
+pub(super) fn is_systemd(names: &BTreeMap<String, u64>) -> bool {
+    names.get(SYSTEMD).is_some_and(|size| *size > 0)
 }
 
 /// Whether `path` is the file of `module`: `NAME.ko`, perhaps compressed.

@@ -7,11 +7,15 @@ mod kernel;
 mod system;
 #[cfg(test)]
 mod tests;
+mod unlock;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
+
+use initramfs::is_systemd;
+pub use unlock::Disk;
 
 use crate::grub::BootEnv;
 use crate::layout::{BOOT_ENV, BOOT_SUMS, Part};
@@ -64,6 +68,15 @@ pub enum Lack {
     /// An image without something that the boot needs.
     #[error("{0} is not in it; put `ast` last in HOOKS of /etc/mkinitcpio.conf and run `mkinitcpio -P` in the snapshot")]
     InitramfsLacks(&'static str),
+    /// An image without what unlocks the disk.
+    #[error("{0} is not in it, and the disk is encrypted; put `encrypt` (`sd-encrypt` where systemd starts) before `ast` in HOOKS of /etc/mkinitcpio.conf and run `mkinitcpio -P` in the snapshot")]
+    CannotUnlock(&'static str),
+    /// No word about which disk that is.
+    #[error("the disk is encrypted, and no kernel argument says how it is unlocked; add `{0}…` to GRUB_CMDLINE_LINUX in /etc/default/grub of the snapshot")]
+    NothingToUnlock(&'static str),
+    /// A key that is named and is not there: the machine would ask for a passphrase, for ever.
+    #[error("the key {0} that a kernel argument names is not in it; put it into FILES of /etc/mkinitcpio.conf and run `mkinitcpio -P` in the snapshot")]
+    NoKeyFile(String),
     /// A module that is neither in the image nor in the kernel.
     #[error("the module {module} for kernel {version} is not in it; run `mkinitcpio -P` in the snapshot")]
     ModuleMissing {
@@ -121,20 +134,20 @@ pub enum Depth {
     NotTheImages,
 }
 
-/// Everything that keeps this from starting; empty: it is whole. Changes nothing.
-pub fn check(parts: &Parts) -> Vec<Finding> {
-    check_to(parts, Depth::Whole)
+/// Everything that keeps this from starting on a machine with such a disk; empty: it is whole. Changes nothing.
+pub fn check(parts: &Parts, disk: Disk) -> Vec<Finding> {
+    check_to(parts, disk, Depth::Whole)
 }
 
 /// The same, as far as is looked.
-pub fn check_to(parts: &Parts, depth: Depth) -> Vec<Finding> {
+pub fn check_to(parts: &Parts, disk: Disk, depth: Depth) -> Vec<Finding> {
     let mut found = system::check(&parts.root);
-    found.extend(check_boot(parts, depth));
+    found.extend(check_boot(parts, disk, depth));
     found
 }
 
 /// The kernels with their images and modules, and the checksums.
-fn check_boot(parts: &Parts, depth: Depth) -> Vec<Finding> {
+fn check_boot(parts: &Parts, disk: Disk, depth: Depth) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut kernels: Vec<String> = fs::read_dir(&parts.boot)
         .into_iter()
@@ -149,7 +162,7 @@ fn check_boot(parts: &Parts, depth: Depth) -> Vec<Finding> {
         return found;
     }
     for name in &kernels {
-        check_kernel(parts, name, depth, &mut found);
+        check_kernel(parts, name, disk, depth, &mut found);
     }
     if !has_boot_env(&parts.boot) {
         found.push(Finding::new(Part::Boot, BOOT_ENV, Lack::NoBootEnv));
@@ -188,7 +201,7 @@ pub fn has_boot_env(boot: &Path) -> bool {
 }
 
 /// One kernel, the modules of its version and the image of its name.
-fn check_kernel(parts: &Parts, name: &str, depth: Depth, found: &mut Vec<Finding>) {
+fn check_kernel(parts: &Parts, name: &str, disk: Disk, depth: Depth, found: &mut Vec<Finding>) {
     let version = match kernel::version(&parts.boot.join(name)) {
         Ok(version) => version,
         Err(lack) => return found.push(Finding::new(Part::Boot, name, lack)),
@@ -210,7 +223,9 @@ fn check_kernel(parts: &Parts, name: &str, depth: Depth, found: &mut Vec<Finding
     if depth != Depth::Whole {
         return;
     }
-    for lack in initramfs::check(&path, &version, &modules) {
+    let env = BootEnv::parse(&crate::sys::file::read(&parts.boot.join(BOOT_ENV)).unwrap_or_default()).ok();
+    let args = env.as_ref().map(BootEnv::args).unwrap_or_default();
+    for lack in initramfs::check(&path, &version, &modules, (disk == Disk::Encrypted).then_some(args)) {
         found.push(Finding::new(Part::Boot, image.clone(), lack));
     }
 }

@@ -90,7 +90,7 @@ fn system() -> (tempfile::TempDir, Parts) {
 #[test]
 fn s12_a_whole_system_has_nothing_to_find() {
     let (_dir, parts) = system();
-    assert_eq!(check(&parts), []);
+    assert_eq!(check(&parts, Disk::Plain), []);
 }
 
 /// The same image with systemd in it.
@@ -111,7 +111,7 @@ fn s12_an_image_of_systemd_needs_our_unit_and_no_hook() {
     let with = |files: &[(String, Vec<u8>)]| {
         fs::write(parts.boot.join("initramfs-linux.img"), image(files)).expect("written");
         write_sums(&parts.boot).expect("sums");
-        check(&parts).iter().map(ToString::to_string).collect::<Vec<_>>()
+        check(&parts, Disk::Plain).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(with(&systemd_files()), Vec::<String>::new());
     for (path, what) in [("system/ast-root.service", "our unit"), ("requires/ast-root.service", "the link by which systemd starts")] {
@@ -122,6 +122,63 @@ fn s12_an_image_of_systemd_needs_our_unit_and_no_hook() {
         let lacks = with(&files);
         assert!(lacks.len() == 1 && lacks[0].contains(what), "{path}: {lacks:?}");
     }
+}
+
+/// An image that unlocks an encrypted disk with a key that it has inside, of busybox or of systemd, and the kernel arguments with which it does.
+fn unlocking(systemd: bool) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
+    let module = format!("usr/lib/modules/{VERSION}/kernel/drivers/md/dm-crypt.ko");
+    let (mut files, more, args) = if systemd {
+        let more = ["usr/lib/systemd/system-generators/systemd-cryptsetup-generator", "usr/bin/systemd-cryptsetup", "etc/keys/root"];
+        (systemd_files(), more, ["rd.luks.name=aaaa=root", "rd.luks.key=aaaa=/etc/keys/root"])
+    } else {
+        (files(), ["hooks/encrypt", "usr/bin/cryptsetup", "etc/keys/root"], ["cryptdevice=UUID=aaaa:root", "cryptkey=rootfs:/etc/keys/root"])
+    };
+    files.extend(more.into_iter().map(str::to_owned).chain([module]).map(|name| (name, vec![7; 50])));
+    (files, args.map(str::to_owned).to_vec())
+}
+
+/// What an image of these files, started with these arguments, lacks on an encrypted disk.
+fn on_encrypted(files: &[(String, Vec<u8>)], args: &[String]) -> Vec<String> {
+    let (_dir, parts) = system();
+    fs::write(parts.boot.join("initramfs-linux.img"), image(files)).expect("written");
+    let env = BootEnv::new("vmlinuz-linux", &["initramfs-linux.img".into()], args, "title").expect("env").encode().expect("bytes");
+    fs::write(parts.boot.join("ast.env"), env).expect("written");
+    write_sums(&parts.boot).expect("sums");
+    assert_eq!(check(&parts, Disk::Plain), [], "a plain disk needs none of it");
+    check(&parts, Disk::Encrypted).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn s12_on_an_encrypted_disk_an_image_must_unlock_it() {
+    for systemd in [false, true] {
+        let (whole, args) = unlocking(systemd);
+        assert_eq!(on_encrypted(&whole, &args), Vec::<String>::new());
+        let damages: &[(&str, &str)] = match systemd {
+            false => &[("hooks/encrypt", "the hook `encrypt`"), ("usr/bin/cryptsetup", "the program cryptsetup")],
+            true => &[("systemd-cryptsetup-generator", "systemd-cryptsetup-generator"), ("bin/systemd-cryptsetup", "systemd-cryptsetup (hook")],
+        };
+        for (name, expected) in damages.iter().chain(&[("dm-crypt.ko", "the module dm-crypt"), ("etc/keys/root", "the key /etc/keys/root")]) {
+            let mut files = whole.clone();
+            files.retain(|(file, _)| !file.ends_with(name));
+            let found = on_encrypted(&files, &args);
+            assert!(found.len() == 1 && found[0].contains(expected), "without {name}: {found:#?}");
+        }
+        // Nothing says what to unlock; what speaks to the other kind of image is nothing either.
+        for args in [Vec::new(), unlocking(!systemd).1] {
+            let found = on_encrypted(&whole, &args);
+            assert!(found.len() == 1 && found[0].contains("no kernel argument says how it is unlocked"), "{args:?}: {found:#?}");
+        }
+        // With a passphrase instead of a key, or a key on another device, there is no key to find.
+        let without: Vec<_> = whole.iter().filter(|(name, _)| name != "etc/keys/root").cloned().collect();
+        let elsewhere = if systemd { "rd.luks.key=aaaa=/etc/keys/root:UUID=bbbb" } else { "cryptkey=UUID=bbbb:ext4:/etc/keys/root" };
+        for args in [vec![args[0].clone()], vec![args[0].clone(), elsewhere.to_owned()]] {
+            assert_eq!(on_encrypted(&without, &args), Vec::<String>::new(), "{args:?}");
+        }
+    }
+    // systemd takes it from a file, too.
+    let (mut files, _) = unlocking(true);
+    files.push(("etc/crypttab".into(), vec![7; 50]));
+    assert_eq!(on_encrypted(&files, &[]), Vec::<String>::new());
 }
 
 type Damage = (&'static str, fn(&Parts), &'static str);
@@ -196,7 +253,7 @@ fn s12_every_damage_is_found_and_named() {
     for (what, damage, expected) in DAMAGES {
         let (_dir, parts) = system();
         damage(&parts);
-        let found: Vec<String> = check(&parts).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = check(&parts, Disk::Plain).iter().map(ToString::to_string).collect();
         assert!(found.iter().any(|finding| finding.contains(expected)), "{what}: {found:#?}");
     }
 }
@@ -207,7 +264,7 @@ fn modules_may_be_built_in() {
     image_without(&parts, "vfat.ko");
     let list = parts.root.join("usr/lib/modules").join(VERSION).join("modules.builtin");
     fs::write(list, "kernel/fs/fat/vfat.ko\n").expect("written");
-    assert_eq!(check(&parts), []);
+    assert_eq!(check(&parts, Disk::Plain), []);
 }
 
 #[test]
@@ -222,7 +279,7 @@ fn an_image_may_be_compressed_in_any_way_that_we_know() {
     for (what, bytes) in [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd(&plain)), ("xz", xz)] {
         fs::write(parts.boot.join("initramfs-linux.img"), &bytes).expect("written");
         write_sums(&parts.boot).expect("sums");
-        assert_eq!(check(&parts), [], "{what}");
+        assert_eq!(check(&parts, Disk::Plain), [], "{what}");
         // Another archive after it counts too, and wins.
         let second = [bytes, gzip(&archive(&[("hooks/ast", b"")]))].concat();
         assert!(cpio::names(second.as_slice()).expect("readable")["hooks/ast"] == 0, "{what}");

@@ -9,7 +9,7 @@ use crate::id::SetId;
 use crate::layout::{Layout, Part};
 use crate::sys::btrfs::{self, Access};
 use crate::sys::{SysError, file};
-use crate::verify::{self, Depth, Finding};
+use crate::verify::{self, Depth, Disk, Finding};
 use crate::volumes::{self, Mounts, VolumeError};
 
 /// Writable subvolumes made from a set, or from nothing. Dropped, it is deleted.
@@ -202,12 +202,13 @@ impl WorkingCopy {
                 Depth::Whole
             }
         };
-        let findings = verify::check_to(&self.parts, depth);
+        let disk = Disk::of(&self.layout);
+        let findings = verify::check_to(&self.parts, disk, depth);
         // Somebody may have saved the source's snapshot meanwhile, so that it is gone: whoever seals will say so.
         if !findings.is_empty()
             && let Some(source) = self.source.as_ref().filter(|source| source.root.is_dir())
         {
-            let before: Vec<Finding> = verify::check_to(source, depth);
+            let before: Vec<Finding> = verify::check_to(source, disk, depth);
             let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();
             if !new.is_empty() {
                 return Err(WorkError::NotWhole(new));

@@ -225,6 +225,7 @@ pub fn fill(root: &Path, block: Block) {
         block,
         esp_uuid: None,
         grub_version: None,
+        luks: Vec::new(),
         migration: None,
         later: Default::default(),
     };

@@ -41,6 +41,7 @@ pub(super) fn documents(dir: &Path, count: u32) -> Result<(), BenchError> {
         block: ast::store::machine::Block::Local,
         esp_uuid: None,
         grub_version: Some("2.14".to_owned()),
+        luks: Vec::new(),
         migration: None,
         later: Default::default(),
     };

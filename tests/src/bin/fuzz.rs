@@ -1,5 +1,5 @@
 //! Feeds damaged and random input to everything that reads what others wrote: GRUB scripts, `/etc/default/grub`, environment blocks, the kernel
-//! command line, what `os-prober` prints, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
+//! command line, LUKS headers, what `os-prober` prints, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
 //!
 //! Each input is a fixture, cut, spliced and changed, or plain noise. An input that panics, takes too long or breaks what must hold is kept in the
 //! cache's `fuzz/` and printed with the seed that made it; the exit status is 1 then.
@@ -14,6 +14,7 @@ use ast::grub::parser::{What, entries, parse};
 use ast::grub::{Baked, BootEnv};
 use ast::others::{self, Kernel, Start, System};
 use clap::Parser;
+use sha2::{Digest as _, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -242,6 +243,30 @@ fn others(input: &[u8]) -> Checked {
     if written.is_empty() { REFUSED() } else { Ok(()) }
 }
 
+/// The input is the text of a header whose sums are right, and a header itself.
+fn luks(input: &[u8]) -> Checked {
+    const SIZE: usize = 0x4000;
+    let mut header = vec![0; SIZE];
+    let fields: [(usize, &[u8]); 5] =
+        [(0, b"LUKS\xba\xbe\0\x02"), (14, &[0x40]), (72, b"sha256"), (168, b"aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"), (4096, &input[..input.len().min(SIZE - 4096)])];
+    for (at, bytes) in fields {
+        header[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    let sum = Sha256::digest(&header);
+    header[448..480].copy_from_slice(&sum);
+    drop(ast::luks::parse(input));
+    match ast::luks::parse(&header) {
+        Ok(Some(found)) if found.slots.len() > SIZE || found.segments > SIZE => Err(format!("{found:?}")),
+        // What is told to people has no control characters, whoever wrote the header.
+        Ok(Some(found)) => match found.for_grub().map_err(|e| e.to_string()) {
+            Err(why) if why.chars().any(char::is_control) => Err(why),
+            _ => Ok(()),
+        },
+        Ok(None) => Err("it is LUKS".into()),
+        Err(_) => REFUSED(),
+    }
+}
+
 fn targets() -> Vec<Target> {
     let target = |name, check, corpus: Vec<Vec<u8>>, words| {
         assert!(!corpus.is_empty(), "{name} has no fixtures");
@@ -251,6 +276,7 @@ fn targets() -> Vec<Target> {
     let mut blocks = fixtures("block");
     blocks.extend(env.ok());
     let settings = "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT=\"loglevel=3 quiet\"\nexport GRUB_DISTRIBUTOR=`x`\nA='b'\\''c'\nGRUB_CMDLINE_LINUX=\"$A ${B}\" # c\n";
+    let header = r#"{"keyslots":{"0":{"type":"luks2","kdf":{"type":"pbkdf2","hash":"sha256"}},"1":{"type":"luks2","kdf":{"type":"argon2id","time":4}}},"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic","encryption":"aes-xts-plain64"}}}"#;
     let line = "BOOT_IMAGE=(hd0,gpt2)/x root=UUID=12345678-1234-1234-1234-123456789abc ro ast.d=7 ast.why=trial ast.arm=4.11 ast.env=ok ast.block=files:ABCD-1234 ast.set=3.4 panic=10";
     vec![
         target("script", script, fixtures("grub"), SCRIPT_WORDS),
@@ -266,6 +292,7 @@ fn targets() -> Vec<Target> {
             ],
             &[":", "/dev/sdb1:/dev/sdb1:x:/vmlinuz:/i.img:", "/dev/sdb1:", ":chain\n", ":efi\n", ":linux\n", "@/", "'", "\"", "\\", "$", ";", "{", "}", "\n", " ", "#", "é", "\u{202e}", "--id"],
         ),
+        target("luks", luks, vec![header.into()], &["{", "}", "[", "\"", ":", ",", "\"kdf\"", "\"keyslots\"", "\"segments\"", "null", "1e999", "\\u0000", "\"99999999999\"", "\0"]),
         target("title", title, vec!["kiosk, a 'title' with $(x)".into()], &["'", "\\", "\n", "\"", "}", "{", "$(", "\u{202e}", "\u{2028}", "'\\''", ";", "é"]),
     ]
 }

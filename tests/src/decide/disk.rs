@@ -114,7 +114,7 @@ impl DecisionDisk {
         let there = || fat.as_ref().map_or(BlockPlace::Raw, |fat| BlockPlace::Files(fat.uuid()));
         let block = wish.place.clone().unwrap_or_else(there);
         fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
-        let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, Terminal::Serial).expect("a core image");
+        let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, &[], Terminal::Serial).expect("a core image");
         let script = fs::read(top.path("@boot/grub/grub.cfg")).expect("the script");
         if !wish.modules {
             // Everything is inside the core image: the directory of modules may be lost.

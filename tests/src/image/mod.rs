@@ -98,6 +98,7 @@ fn make(cache: &Path, image: &Path, column: Column, packages: &Path, grub: &Grub
             version: column.grub().version().to_owned(),
         },
         terminal: Terminal::Serial,
+        luks: None,
         packages: Packages { config: config.clone(), cache: Some(packages.to_owned()), names },
         description: "base".to_owned(),
     };

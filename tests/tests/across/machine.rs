@@ -109,6 +109,7 @@ impl Machine {
             block: Block::Local,
             esp_uuid: None,
             grub_version: None,
+            luks: Vec::new(),
             migration: None,
             later: Default::default(),
         };

@@ -34,7 +34,7 @@ fn words(words: &[&str]) -> Vec<String> {
 fn s12_an_installed_system_is_whole() {
     let bed = Bed::with_system();
     let parts = Parts::of_set(&bed.layout, base());
-    assert_eq!(verify::check(&parts), []);
+    assert_eq!(verify::check(&parts, verify::Disk::Plain), []);
     let copy = bed.copy();
     ask(&copy, &["true"]);
     let ready = copy.finish().expect("finished");
