@@ -170,3 +170,35 @@ fn only_a_failing_add_function_fails_a_build_and_the_image_is_replaced_anyway() 
         assert!(unpack(dir.path(), "-t --quiet").contains("init_functions"), "{text}: no image");
     }
 }
+
+/// What the runtime hook of busybox does in these lines, with an alarm that costs no time; a restart is the word `restarted`.
+fn hook(why: &str, attended: &str, lines: &str) -> String {
+    let dir = tempfile::tempdir().expect("dir");
+    let (hook, alarm) = (project().join("mkinitcpio/hooks/ast"), dir.path().join("alarm"));
+    let script = format!(
+        ". {}; ast_alarm={}; getarg() {{ case $1 in ast.why) echo {why} ;; ast.attended) echo {attended} ;; esac; }}
+         sleep() {{ echo >> {}; /bin/sleep 0.001; }}; ast_restart() {{ echo restarted; exit; }}
+         {lines}",
+        hook.display(),
+        alarm.display(),
+        dir.path().join("slept").display(),
+    );
+    let out = Command::new("busybox").args(["sh", "-c", &script]).output().expect("busybox");
+    assert!(out.status.success(), "{}", told(&out));
+    let slept = std::fs::read(dir.path().join("slept")).unwrap_or_default().len();
+    format!("{}{slept}", String::from_utf8_lossy(&out.stdout))
+}
+
+#[test]
+fn b1_a_hook_that_waits_for_ever_ends_a_trial_and_nothing_else() {
+    assert_eq!(hook("trial", "", "run_earlyhook; wait"), "restarted\n300");
+    for (why, attended) in [("good", ""), ("chosen", ""), ("trial", "y")] {
+        assert_eq!(hook(why, attended, "run_earlyhook; wait"), "0", "{why} {attended}");
+    }
+    // It is over when ours is at work.
+    let quick = "run_earlyhook; rm -f \"$ast_alarm\"; wait";
+    assert!(!hook("trial", "", quick).contains("restarted"));
+    let own = std::fs::read_to_string(project().join("mkinitcpio/hooks/ast")).expect("hook");
+    let handler = own.split("ast_mount_handler() {\n").nth(1).expect("a handler");
+    assert_eq!(handler.lines().next().map(str::trim), Some("rm -f \"$ast_alarm\""));
+}
