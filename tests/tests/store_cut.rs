@@ -31,6 +31,7 @@ fn s2_s4_every_power_cut_leaves_old_or_new_for_grub_and_kernel() {
     eprintln!("{}", decided.report);
     assert!(decided.report.is_clean(), "{}", decided.report);
     assert_eq!(decided.report.outcomes.len(), decided.places, "too few outcomes: {}", decided.report);
+    assert!(decided.differences.is_empty(), "in memory it is another machine: {:#?}", decided.differences);
     // Subvolumes are made empty by the installer alone, which has no plan.
     assert!(decided.steps_not_taken.iter().eq(["create-subvolume"]), "in no recorded verb: {:?}", decided.steps_not_taken);
 }

@@ -122,7 +122,8 @@ pub(super) fn replace_content(from: &Path, to: &Path, meta: &Meta) -> Result<(),
 pub(super) fn write(to: &Path, bytes: &[u8], meta: &Meta) -> Result<(), SysError> {
     let made = on_its_way(to)?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&made).at(ACTION, &made)?;
-    io::Write::write_all(&mut file, bytes).at(ACTION, &made)?;
+    // Into the running /etc, where a name may come to disk before what was written; a copy shares its blocks and has them at once.
+    io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_data()).at(ACTION, &made)?;
     set_meta(&made, meta)?;
     put(&made, to)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::{At, Result, SysError, device::format_uuid};
+use super::{At, Result, SysError, device::format_uuid, witness};
 
 /// Inode number of the root directory of every subvolume.
 const SUBVOLUME_INODE: u64 = 256;
@@ -159,6 +159,9 @@ fn split(path: &Path, action: &'static str) -> Result<(File, [u8; 4040])> {
 /// There is an empty subvolume at `path`.
 pub fn create_subvolume(path: &Path) -> Result<()> {
     const ACTION: &str = "create the subvolume";
+    if let Some(done) = witness::ask(|btrfs| btrfs.create_subvolume(path)) {
+        return done.at(ACTION, path);
+    }
     let (dir, name) = split(path, ACTION)?;
     let mut args = VolArgs2 { fd: 0, transid: 0, flags: 0, unused: [0; 4], name };
     call(&dir, request(WRITE, MAGIC, 24, 4096), &mut args).at(ACTION, path)
@@ -169,6 +172,9 @@ pub fn create_subvolume(path: &Path) -> Result<()> {
 /// If interrupted: `to` is whole or absent, once the filesystem has committed.
 pub fn snapshot(from: &Path, to: &Path, access: Access) -> Result<()> {
     const ACTION: &str = "make the snapshot";
+    if let Some(done) = witness::ask(|btrfs| btrfs.snapshot(from, to, access)) {
+        return done.at(ACTION, to);
+    }
     let source = File::open(from).at(ACTION, from)?;
     let (dir, name) = split(to, ACTION)?;
     let flags = match access {
@@ -184,6 +190,9 @@ pub fn snapshot(from: &Path, to: &Path, access: Access) -> Result<()> {
 /// Refuses (kernel): one that still holds nested subvolumes, or is the filesystem's default. **Not** one that is mounted: the caller asks.
 pub fn delete_subvolume(path: &Path) -> Result<()> {
     const ACTION: &str = "delete the subvolume";
+    if let Some(done) = witness::ask(|btrfs| btrfs.delete_subvolume(path)) {
+        return done.at(ACTION, path);
+    }
     let (dir, name) = split(path, ACTION)?;
     let mut args = VolArgs { fd: 0, name: [0; 4088] };
     args.name.iter_mut().zip(name).for_each(|(to, from)| *to = from);
@@ -200,6 +209,9 @@ pub fn is_subvolume(path: &Path) -> bool {
 /// Refuses: when the disk does not let that be told.
 pub fn subvolume_there(path: &Path) -> Result<bool> {
     const ACTION: &str = "look for the subvolume";
+    if let Some(done) = witness::ask(|btrfs| btrfs.is_subvolume(path)) {
+        return done.at(ACTION, path);
+    }
     match std::fs::symlink_metadata(path) {
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
         Ok(meta) if !(meta.is_dir() && meta.ino() == SUBVOLUME_INODE) => Ok(false),
@@ -213,6 +225,9 @@ pub fn subvolume_there(path: &Path) -> Result<bool> {
 /// The subvolume at `path` is read-only, or writable.
 pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
     const ACTION: &str = "change the read-only flag of";
+    if let Some(done) = witness::ask(|btrfs| btrfs.set_read_only(path, read_only)) {
+        return done.at(ACTION, path);
+    }
     let file = File::open(path).at(ACTION, path)?;
     let mut flags: u64 = 0;
     call(&file, request(READ, MAGIC, 25, 8), &mut flags).at(ACTION, path)?;
@@ -226,6 +241,9 @@ pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
 /// Whether the subvolume at `path` is read-only.
 pub fn is_read_only(path: &Path) -> Result<bool> {
     const ACTION: &str = "read the flags of";
+    if let Some(done) = witness::ask(|btrfs| btrfs.is_read_only(path)) {
+        return done.at(ACTION, path);
+    }
     let mut flags: u64 = 0;
     call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 25, 8), &mut flags).at(ACTION, path)?;
     Ok(flags & READ_ONLY != 0)
@@ -234,6 +252,9 @@ pub fn is_read_only(path: &Path) -> Result<bool> {
 /// Id of the subvolume that holds `path`.
 pub fn subvolume_id(path: &Path) -> Result<u64> {
     const ACTION: &str = "look up the subvolume of";
+    if let Some(done) = witness::ask(|btrfs| btrfs.subvolume_id(path)) {
+        return done.at(ACTION, path);
+    }
     let mut args = InoLookup { treeid: 0, objectid: SUBVOLUME_INODE, name: [0; 4080] };
     call(&File::open(path).at(ACTION, path)?, request(READ | WRITE, MAGIC, 18, 4096), &mut args).at(ACTION, path)?;
     Ok(args.treeid)
@@ -264,6 +285,9 @@ fn info(path: &Path, action: &'static str) -> Result<[u8; INFO_SIZE]> {
 /// Whether nothing in the subvolume at `path` was written since it was made, as far as that is on disk already ([`super::file::syncfs`]).
 /// A read that sets a time counts as a write, and so does a snapshot of it.
 pub fn is_as_made(path: &Path) -> Result<bool> {
+    if let Some(done) = witness::ask(|btrfs| btrfs.is_as_made(path)) {
+        return done.at("read the generation of", path);
+    }
     let info = info(path, "read the generation of")?;
     let number = |at: usize| info.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     Ok(number(INFO_GENERATION).is_some() && number(INFO_GENERATION) == number(INFO_MADE))
@@ -304,6 +328,9 @@ pub fn reset_default_subvolume(path: &Path) -> Result<()> {
 /// UUID of the btrfs that holds `path`, as `blkid` writes it.
 pub fn filesystem_uuid(path: &Path) -> Result<String> {
     const ACTION: &str = "read the filesystem's UUID at";
+    if let Some(done) = witness::ask(|btrfs| btrfs.filesystem_uuid(path)) {
+        return done.at(ACTION, path);
+    }
     let mut info = [0u8; 1024];
     call(&File::open(path).at(ACTION, path)?, request(READ, MAGIC, 31, 1024), &mut info).at(ACTION, path)?;
     info.get(16..32).and_then(format_uuid).ok_or_else(|| SysError {
@@ -316,6 +343,9 @@ pub fn filesystem_uuid(path: &Path) -> Result<String> {
 /// Subvolumes directly inside the subvolume at `path`, as paths below it. Needs root.
 pub fn nested_subvolumes(path: &Path) -> Result<Vec<PathBuf>> {
     const ACTION: &str = "list the subvolumes inside";
+    if let Some(done) = witness::ask(|btrfs| btrfs.nested_subvolumes(path)) {
+        return done.at(ACTION, path);
+    }
     let file = File::open(path).at(ACTION, path)?;
     let id = subvolume_id(path)?;
     let mut found = Vec::new();
@@ -363,6 +393,9 @@ fn root_ref(bytes: &[u8]) -> Option<(u64, u64, &[u8], &[u8])> {
 /// Files made below `dir` from now on are stored without compression, whatever the mount says (`compress-force` excepted).
 pub fn set_uncompressed(dir: &Path) -> Result<()> {
     const ACTION: &str = "switch compression off for";
+    if let Some(done) = witness::ask(|btrfs| btrfs.set_uncompressed(dir)) {
+        return done.at(ACTION, dir);
+    }
     let invalid = |_| SysError { action: ACTION, path: dir.to_owned(), source: std::io::ErrorKind::InvalidInput.into() };
     let path = CString::new(dir.as_os_str().as_bytes()).map_err(invalid)?;
     // A snapshot has it from its source, and then nothing is to be written: `is_as_made` tells by that.
@@ -379,6 +412,9 @@ pub fn set_uncompressed(dir: &Path) -> Result<()> {
 
 /// Whether no extent of `file` is compressed (by FIEMAP, after writing out what is in memory): GRUB then hashes it in a second.
 pub fn is_stored_plain(file: &Path) -> Result<bool> {
+    if let Some(done) = witness::ask(|btrfs| btrfs.is_stored_plain(file)) {
+        return done.at("map the extents of", file);
+    }
     let mut plain = true;
     each_extent(file, true, |extent| plain &= extent.flags & EXTENT_ENCODED == 0)?;
     Ok(plain)
@@ -422,6 +458,9 @@ fn each_extent(file: &Path, sync: bool, mut hand: impl FnMut(&FiemapExtent)) -> 
 /// The running transaction of the filesystem that holds `path` is committed.
 pub fn commit(path: &Path) -> Result<()> {
     const ACTION: &str = "commit the filesystem of";
+    if let Some(done) = witness::ask(|_| super::file::syncfs(path).map_err(|error| error.source)) {
+        return done.at(ACTION, path);
+    }
     let file = File::open(path).at(ACTION, path)?;
     let mut nothing = 0u64;
     call(&file, request(0, MAGIC, 8, 0), &mut nothing).at(ACTION, path)

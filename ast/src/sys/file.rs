@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::witness::{Change, saw};
 use super::{At, Result, SysError};
 
 /// Largest document or menu that is read whole, in bytes: what no sane machine reaches, and no memory is hurt by.
@@ -58,6 +59,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         .open(&tmp)
         .at(ACTION, &tmp)?;
     std::io::copy(&mut source, &mut target).and_then(|_| target.sync_data()).at(ACTION, &tmp)?;
+    saw(Change::Wrote(&tmp));
+    saw(Change::Synced(&tmp));
     fs_rename(&tmp, to)?;
     fsync_dir(parent(to)?)
 }
@@ -72,7 +75,10 @@ pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
     let link = beside(&old, ".", ".tmp")?;
     remove_if_exists(&link)?;
     match fs::hard_link(path, &link) {
-        Ok(()) => fs_rename(&link, &old)?,
+        Ok(()) => {
+            saw(Change::Linked(path, &link));
+            fs_rename(&link, &old)?;
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).at(ACTION, path),
     }
@@ -149,6 +155,7 @@ impl Draft {
             let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
             nix::unistd::linkat(nix::fcntl::AT_FDCWD, &own, nix::fcntl::AT_FDCWD, &self.tmp, follow).at(ACTION, &self.tmp)?;
             self.unnamed = false;
+            saw(Change::Wrote(&self.tmp));
         }
         fs_rename(&self.tmp, &self.path)?;
         self.published = true;
@@ -183,6 +190,8 @@ pub fn replace_like(path: &Path, bytes: &[u8]) -> Result<()> {
     std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid())).at(ACTION, &tmp)?;
     file.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777)).at(ACTION, &tmp)?;
     file.sync_all().at(ACTION, &tmp)?;
+    saw(Change::Wrote(&tmp));
+    saw(Change::Synced(&tmp));
     fs_rename(&tmp, path)?;
     fsync_dir(parent(path)?)
 }
@@ -199,7 +208,9 @@ pub fn write_in_place(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     let mut there = vec![0; bytes.len()];
     file.read_exact_at(&mut there, offset).at(ACTION, path)?;
     file.write_all_at(bytes, offset).at(ACTION, path)?;
-    file.sync_data().at(ACTION, path)
+    file.sync_data().at(ACTION, path)?;
+    saw(Change::InPlace(path));
+    Ok(())
 }
 
 /// `length` bytes at `offset` of `path`.
@@ -240,18 +251,24 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
 /// If interrupted: a part of the line may be there.
 pub fn append_line(path: &Path, line: &str) -> Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path).at("append to", path)?;
-    file.write_all(format!("{line}\n").as_bytes()).at("append to", path)
+    file.write_all(format!("{line}\n").as_bytes()).at("append to", path)?;
+    saw(Change::Wrote(path));
+    Ok(())
 }
 
 /// Everything written to the filesystem of `path` is in its committed tree, where GRUB reads it too (S4).
 pub fn syncfs(path: &Path) -> Result<()> {
     let file = File::open(path).at("sync the filesystem of", path)?;
-    nix::unistd::syncfs(&file).at("sync the filesystem of", path)
+    nix::unistd::syncfs(&file).at("sync the filesystem of", path)?;
+    saw(Change::Committed(path));
+    Ok(())
 }
 
 /// The names in `dir` are on disk.
 pub fn fsync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)
+    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)?;
+    saw(Change::SyncedDir(dir));
+    Ok(())
 }
 
 /// `link` is a symbolic link to `target`, whatever link was there before.
@@ -270,12 +287,15 @@ pub fn symlink_replace(target: &Path, link: &Path) -> Result<()> {
     let tmp = beside(link, ".", ".tmp")?;
     remove_if_exists(&tmp)?;
     symlink(target, &tmp).at(ACTION, &tmp)?;
+    saw(Change::Made(&tmp));
     fs_rename(&tmp, link)
 }
 
 /// `dir` and the directories above it exist.
 pub fn make_dirs(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).at("make the directory", dir)
+    fs::create_dir_all(dir).at("make the directory", dir)?;
+    saw(Change::Made(dir));
+    Ok(())
 }
 
 /// `path` is a file that holds `bytes` of space, whatever is in it; made if it is missing.
@@ -312,9 +332,23 @@ pub fn same_content(one: &Path, other: &Path) -> Result<bool> {
 /// There is no file or link `path` (a directory is refused).
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", path),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        done => done.at("remove", path)?,
     }
+    saw(Change::Removed(path));
+    Ok(())
+}
+
+/// There is no directory `dir`.
+///
+/// Refuses (kernel): one that holds anything.
+pub fn remove_dir_if_exists(dir: &Path) -> Result<()> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        done => done.at("remove the directory", dir)?,
+    }
+    saw(Change::Removed(dir));
+    Ok(())
 }
 
 /// `to` is what `from` was; both are in one directory, which the caller syncs.
@@ -327,7 +361,9 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 /// If interrupted: both are as they were, or both are exchanged.
 pub fn exchange(a: &Path, b: &Path) -> Result<()> {
     let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, a, nix::fcntl::AT_FDCWD, b, flags).map_err(std::io::Error::from).at("exchange", a)
+    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, a, nix::fcntl::AT_FDCWD, b, flags).map_err(std::io::Error::from).at("exchange", a)?;
+    saw(Change::Exchanged(a, b));
+    Ok(())
 }
 
 /// Names in `dir`, sorted. Empty when there is no such directory.
@@ -347,7 +383,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write_synced_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    write_as(path, bytes, mode)?.sync_data().at("write", path)
+    write_as(path, bytes, mode)?.sync_data().at("write", path)?;
+    saw(Change::Synced(path));
+    Ok(())
 }
 
 fn write_as(path: &Path, bytes: &[u8], mode: u32) -> Result<File> {
@@ -361,12 +399,15 @@ fn write_as(path: &Path, bytes: &[u8], mode: u32) -> Result<File> {
         .open(path)
         .at(ACTION, path)?;
     file.write_all(bytes).at(ACTION, path)?;
+    saw(Change::Wrote(path));
     Ok(file)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the room that owns it; the callers above sync the directory")]
 fn fs_rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).at("rename to", to)
+    fs::rename(from, to).at("rename to", to)?;
+    saw(Change::Renamed(from, to));
+    Ok(())
 }
 
 fn parent(path: &Path) -> Result<&Path> {

@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod signal;
 pub mod superblock;
 pub mod watchdog;
+pub mod witness;
 
 use std::path::{Path, PathBuf};
 

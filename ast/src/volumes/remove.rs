@@ -86,10 +86,5 @@ fn remove_plain(dir: &Path, dev: u64) -> Result<(), VolumeError> {
             None => {}
         }
     }
-    match std::fs::remove_dir(dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(SysError { action: "remove the directory", path: dir.to_owned(), source }.into())
-        }
-        _ => Ok(()),
-    }
+    Ok(file::remove_dir_if_exists(dir)?)
 }

@@ -98,57 +98,69 @@ impl<'a> Judge<'a> {
         self.for_grub(state, confirmed, &key.1)?;
         let top = state.mount("subvolid=5").map_err(|e| e.to_string())?;
         let root = Root::of(&top);
-        let store = Store::open(root.path()).map_err(|e| e.to_string())?;
-        let now = said(&store)?;
-        let mut places = self.past.was.iter().enumerate();
-        let allowed = |place: usize| match self.repaired {
-            Some(seen) => place == seen.place,
-            None => place == confirmed || place == confirmed + 1,
-        };
-        // A later state may say the same as an earlier one.
-        let place = places.clone().find(|(place, was)| allowed(*place) && was.said == now);
-        let Some((place, was)) = place else {
-            let elsewhere = places.find(|(_, was)| was.said == now).map(|(place, _)| place);
-            return Err(format!("verb {confirmed} had returned, and this is the state after {elsewhere:?}: {now}"));
-        };
-        whole(self.past, was, &store, &top, false)?;
-        drop(store);
-        let repaired = locked(Store::open(root.path()).map_err(|e| e.to_string())?);
-        if let Some(problem) = repaired.repaired().problems.first() {
-            return Err(format!("repair: {problem}"));
-        }
-        if said(&repaired)? != now {
-            return Err(format!("repair made {} of {now}", said(&repaired)?));
-        }
-        whole(self.past, was, &repaired, &top, true)?;
-        let mut shared = Files::new();
-        files_below(&top, layout::VAR_SUBVOL, &mut shared).map_err(|e| e.to_string())?;
-        if let Some((path, _)) = was.shared.iter().find(|(path, made)| shared.get(*path) != Some(made)) {
-            return Err(format!("/{path} has {:?} bytes", shared.get(path).map(Vec::len)));
-        }
-        let waits = waiting(&repaired, &top)?;
-        if waits != was.waits {
-            return Err(format!("{waits:?} waits to become /var, and should be {:?}", was.waits));
-        }
-        drop(repaired);
-        let again = locked(Store::open(root.path()).map_err(|e| e.to_string())?);
-        if !again.repaired().mended.is_empty() {
-            return Err(format!("a second repair still found {:?}", again.repaired().mended));
-        }
-        let on_disk = volumes::sets(again.layout()).map_err(|e| e.to_string())?.len();
-        let in_tree = again.tree().map_err(|e| e.to_string())?.nodes().count();
-        if on_disk != in_tree {
-            return Err(format!("{on_disk} sets on disk, {in_tree} in the tree"));
-        }
-        // The one that is changed live is this process' own.
-        let dead = |token: &&String| token.parse::<Token>().is_ok_and(|owner| !owner.is_alive());
-        if let Some(left) = volumes::work_copies(again.layout()).map_err(|e| e.to_string())?.iter().find(dead) {
-            return Err(format!("the working copy {left} is left"));
-        }
-        let seen = Seen { confirmed, place };
+        let seen = settles(self.past, self.repaired, confirmed, &top, root.path())?;
         self.known.insert(key, seen);
         Ok(seen)
     }
+}
+
+/// What the kernel finds below `top`, seen as the system at `root`, when `confirmed` verbs had returned: tree and boot block say what they said
+/// after one of them, everything that they name is whole, a repair changes nothing of that and leaves nothing over, and a second one has nothing to do.
+pub(super) fn settles(past: &Past, repaired: Option<Seen>, confirmed: usize, top: &Path, root: &Path) -> Result<Seen, String> {
+    let open = || Store::open(root).map_err(|e| e.to_string());
+    let store = open()?;
+    let now = said(&store)?;
+    let allowed = |place: usize| match repaired {
+        Some(seen) => place == seen.place,
+        None => place == confirmed || place == confirmed + 1,
+    };
+    // A later state may say the same as an earlier one, and even the one after the verb as the one before.
+    let mut places = past
+        .was
+        .iter()
+        .enumerate()
+        .filter(|(place, was)| allowed(*place) && was.said == now)
+        .map(|(place, was)| (place, was, whole(past, was, &store, top, false)));
+    let Some(first) = places.next() else {
+        let elsewhere = past.was.iter().position(|was| was.said == now);
+        return Err(format!("verb {confirmed} had returned, and this is the state after {elsewhere:?}: {now}"));
+    };
+    let (place, was, is_whole) = if first.2.is_ok() { first } else { places.find(|(.., is)| is.is_ok()).unwrap_or(first) };
+    is_whole?;
+    drop(store);
+    let mended = locked(open()?);
+    if let Some(problem) = mended.repaired().problems.first() {
+        return Err(format!("repair: {problem}"));
+    }
+    if said(&mended)? != now {
+        return Err(format!("repair made {} of {now}", said(&mended)?));
+    }
+    whole(past, was, &mended, top, true)?;
+    let mut shared = Files::new();
+    files_below(top, layout::VAR_SUBVOL, &mut shared).map_err(|e| e.to_string())?;
+    if let Some((path, _)) = was.shared.iter().find(|(path, made)| shared.get(*path) != Some(made)) {
+        return Err(format!("/{path} has {:?} bytes", shared.get(path).map(Vec::len)));
+    }
+    let waits = waiting(&mended, top)?;
+    if waits != was.waits {
+        return Err(format!("{waits:?} waits to become /var, and should be {:?}", was.waits));
+    }
+    drop(mended);
+    let again = locked(open()?);
+    if !again.repaired().mended.is_empty() {
+        return Err(format!("a second repair still found {:?}", again.repaired().mended));
+    }
+    let on_disk = volumes::sets(again.layout()).map_err(|e| e.to_string())?.len();
+    let in_tree = again.tree().map_err(|e| e.to_string())?.nodes().count();
+    if on_disk != in_tree {
+        return Err(format!("{on_disk} sets on disk, {in_tree} in the tree"));
+    }
+    // The one that is changed live is this process' own.
+    let dead = |token: &&String| token.parse::<Token>().is_ok_and(|owner| !owner.is_alive());
+    if let Some(left) = volumes::work_copies(again.layout()).map_err(|e| e.to_string())?.iter().find(dead) {
+        return Err(format!("the working copy {left} is left"));
+    }
+    Ok(Seen { confirmed, place })
 }
 
 /// All that leads anywhere: both superblocks and both copies of the boot block.

@@ -15,7 +15,9 @@ use super::past::{MENUS, Past};
 use crate::cut::{GrubError, State};
 
 /// Files by their path from the top level; `None`: GRUB finds none.
-type Read = BTreeMap<String, Option<Vec<u8>>>;
+pub(super) type Read = BTreeMap<String, Option<Vec<u8>>>;
+/// How GRUB reads a file by its path from the top level; `None`: it finds none.
+pub(super) type View<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, String>;
 
 /// Looks at states. What was found to be right is kept as files, against which GRUB compares the next state at once: reading them one by one starts
 /// its reader as many times, and only tells what is wrong.
@@ -38,23 +40,41 @@ impl<'a> Eyes<'a> {
     /// Everything is there, as it was made, that GRUB needs to start whatever it could be told to start. After verb `confirmed`, which had returned,
     /// GRUB sees what it wrote, or what the next one did.
     pub(super) fn check(&mut self, state: &State<'_>, confirmed: usize) -> Result<(), String> {
-        let mut deployments = BTreeSet::new();
-        for (name, sector) in [("A", layout::RAW_BLOCK_A_SECTOR), ("B", layout::RAW_BLOCK_B_SECTOR)] {
-            let bytes = file::read_at(state.image(), sector * 512, 512).expect("readable");
-            // One sector is old or new: neither copy is ever torn.
-            deployments.extend(named(&BootBlock::parse(&bytes).map_err(|error| format!("copy {name} of the boot block: {error}"))?));
-        }
+        let [a, b] = [layout::RAW_BLOCK_A_SECTOR, layout::RAW_BLOCK_B_SECTOR]
+            .map(|sector| file::read_at(state.image(), sector * 512, 512).expect("readable"));
+        let deployments = in_blocks([("A", &a), ("B", &b)])?;
         let known = self.right.entry((confirmed, deployments.clone())).or_default();
         let is_missing = |path: &String| matches!(state.grub_view(path), Err(GrubError::Missing(_)));
         // The newest first: states that follow each other are mostly alike.
         if known.iter().rev().any(|right| state.grub_sees(right.there.path()) && right.missing.iter().all(is_missing)) {
             return Ok(());
         }
-        let look = Look { past: self.past, state, confirmed, read: RefCell::default() };
-        look.all(deployments)?;
-        known.push(Right::of(look.read.into_inner()));
+        let view = |path: &str| match state.grub_view(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(GrubError::Missing(_)) => Ok(None),
+            Err(error) => Err(format!("{path}: {error}")),
+        };
+        known.push(Right::of(look(self.past, &view, confirmed, deployments)?));
         Ok(())
     }
+}
+
+/// Everything is there for whoever reads as `view` does, that the `deployments` of the boot block, the baked entries and the menus need to
+/// start, after verb `confirmed`. What was read.
+pub(super) fn look(past: &Past, view: View<'_>, confirmed: usize, deployments: BTreeSet<DeployId>) -> Result<Read, String> {
+    let look = Look { past, view, confirmed, read: RefCell::default() };
+    look.all(deployments)?;
+    Ok(look.read.into_inner())
+}
+
+/// The deployments that either copy of the boot block names.
+pub(super) fn in_blocks(copies: [(&str, &[u8]); 2]) -> Result<BTreeSet<DeployId>, String> {
+    let mut deployments = BTreeSet::new();
+    for (name, bytes) in copies {
+        // One sector is old or new: neither copy is ever torn.
+        deployments.extend(named(&BootBlock::parse(bytes).map_err(|error| format!("copy {name} of the boot block: {error}"))?));
+    }
+    Ok(deployments)
 }
 
 impl Right {
@@ -77,18 +97,14 @@ impl Right {
 /// A look at one state, file by file.
 struct Look<'a> {
     past: &'a Past,
-    state: &'a State<'a>,
+    view: View<'a>,
     confirmed: usize,
     read: RefCell<Read>,
 }
 
 impl Look<'_> {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
-        let bytes = match self.state.grub_view(path) {
-            Ok(bytes) => Some(bytes),
-            Err(GrubError::Missing(_)) => None,
-            Err(error) => return Err(format!("{path}: {error}")),
-        };
+        let bytes = (self.view)(path)?;
         self.read.borrow_mut().insert(path.to_owned(), bytes.clone());
         Ok(bytes)
     }

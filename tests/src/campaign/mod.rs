@@ -9,6 +9,7 @@ mod eyes;
 // The small machine that the program's own tests use.
 #[path = "../../../ast/tests/common/mod.rs"]
 mod machine;
+pub mod memory;
 pub mod native;
 mod past;
 pub mod rows;

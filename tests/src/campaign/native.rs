@@ -37,6 +37,8 @@ pub struct Decided {
     pub places: usize,
     /// Kinds of steps that no verb took.
     pub steps_not_taken: BTreeSet<String>,
+    /// Where the same verbs in memory ([`super::memory`]) made another machine.
+    pub differences: Vec<String>,
 }
 
 /// One recording is replayed, with the repairs of some of its states. States that lead to nothing else than one before are passed over.
@@ -75,7 +77,8 @@ pub fn decide(seed: u64) -> Result<Decided, CampaignError> {
     }
     let taken = &past.steps;
     let steps_not_taken = past::STEPS.into_iter().map(str::to_owned).filter(|step| !taken.contains(step)).collect();
-    Ok(Decided { report, places: past.was.len(), steps_not_taken })
+    let differences = super::memory::real::differences(&past);
+    Ok(Decided { report, places: past.was.len(), steps_not_taken, differences })
 }
 
 fn after(seen: Seen) -> String {

@@ -22,7 +22,7 @@ use crate::cut::{CutError, Recording, Seed, WriteLog, new_btrfs};
 /// Bytes of the disk: btrfs wants 109 MiB at least, and the store a reserve.
 const SIZE: u64 = 256 << 20;
 /// Bytes of the kernel that the update brings: too long to lie inside metadata, so that its data can be missing.
-const KERNEL: usize = 64 << 10;
+const KERNEL: usize = 12 << 10;
 /// What GRUB reads of ours besides the deployments and sets, below `@boot/grub/ast`.
 pub(super) const MENUS: [&str; 10] = [
     "good.cfg",
@@ -46,7 +46,7 @@ const NOTES: [&str; 5] = ["well", ".well.tmp", "armed", ".armed.tmp", "etc.saved
 /// Beginning of the names of what a live change is made of, beside the root that it changes.
 pub(super) const UNSETTLED: &str = "live-";
 /// The verb that is no plan: what is booted is changed.
-const LIVE: &str = "live";
+pub(super) const LIVE: &str = "live";
 
 /// Files by their path from the top level of the disk; of links, where they lead.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -97,7 +97,7 @@ impl Past {
         found.filter_map(|(path, versions)| Some((path, versions.first()?)))
     }
 
-    fn note(&mut self, verb: &str, store: &Store, top: &Path) {
+    pub(super) fn note(&mut self, verb: &str, store: &Store, top: &Path) {
         let menus = MENUS.map(|name| (name.to_owned(), file::read_if_exists(&store.grub_dir().join("ast").join(name)).expect("readable")));
         let (mut files, mut shared) = (Files::new(), Files::new());
         KEPT.iter().for_each(|dir| files_below(top, dir, &mut files).expect("readable"));
@@ -147,14 +147,14 @@ impl Root {
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
+}
 
-    /// Deployment `d` runs as the good one; 0: nothing runs.
-    fn booted(&self, d: u32) {
-        let record = self.path().join("run/ast/booted");
-        match d {
-            0 => file::remove_if_exists(&record).expect("removed"),
-            d => file::replace(&record, format!("d={d}\nwhy=good\narm=0\nleft=0\nenv=ok\n").as_bytes()).expect("written"),
-        }
+/// In the system at `root` deployment `d` runs as the good one; 0: nothing runs.
+pub(super) fn booted(root: &Path, d: u32) {
+    let record = root.join("run/ast/booted");
+    match d {
+        0 => file::remove_if_exists(&record).expect("removed"),
+        d => file::replace(&record, format!("d={d}\nwhy=good\narm=0\nleft=0\nenv=ok\n").as_bytes()).expect("written"),
     }
 }
 
@@ -223,36 +223,36 @@ pub(super) fn run(locked: &mut Locked, plan: Plan) {
 /// A machine with snapshots 1 and 2 and updates 3 and 4 of the first, in use for a while, ready to be changed.
 pub(super) fn base(dir: &Path) -> PathBuf {
     let image = dir.join("base.img");
-    new_btrfs(&image, SIZE, |top| {
-        for name in layout::TOP_SUBVOLS {
-            btrfs::create_subvolume(&top.join(name)).expect("subvolume");
-        }
-        file::make_dirs(&top.join("@boot/grub/ast")).expect("dir");
-        write(&top.join("@var/database"), "rows of this device\n");
-        let root = Root::of(top);
-        fill(root.path(), Block::Raw);
-        // Who this machine is, and what its owner changed.
-        let etc = root.path().join(".snapshots/deploy/1/etc");
-        file::make_dirs(&etc.join("ssh")).expect("dir");
-        for name in ["machine-id", "ssh/ssh_host_ed25519_key", "hostname", "app.conf"] {
-            write(&etc.join(name), &format!("{name} of this device, longer than nothing\n").repeat(100));
-        }
-        let mut locked = locked(Store::open(root.path()).expect("a store"));
-        for description in ["one", "two"] {
-            let (plan, _) = locked.plan_new(description).expect("a plan");
-            run(&mut locked, plan);
-        }
-        // An update below another one, of which retention takes the upper one.
-        for parent in [n(1), n(3)] {
-            let from = locked.set_of(parent).expect("whole");
-            let source = |part| locked.layout().set_part(from, part);
-            let (plan, _) =
-                locked.plan_update(source, parent, "update 0123456789ab: hello", |new| format!("update {new}")).expect("a plan");
-            run(&mut locked, plan);
-        }
-    })
-    .expect("a disk");
+    new_btrfs(&image, SIZE, |top| furnish(top, Root::of(top).path(), Block::Raw)).expect("a disk");
     image
+}
+
+/// The empty btrfs at `top` is a machine whose system is seen at `root`.
+pub(super) fn furnish(top: &Path, root: &Path, block: Block) {
+    for name in layout::TOP_SUBVOLS {
+        btrfs::create_subvolume(&top.join(name)).expect("subvolume");
+    }
+    file::make_dirs(&top.join("@boot/grub/ast")).expect("dir");
+    write(&top.join("@var/database"), "rows of this device\n");
+    fill(root, block);
+    // Who this machine is, and what its owner changed.
+    let etc = root.join(".snapshots/deploy/1/etc");
+    file::make_dirs(&etc.join("ssh")).expect("dir");
+    for name in ["machine-id", "ssh/ssh_host_ed25519_key", "hostname", "app.conf"] {
+        write(&etc.join(name), &format!("{name} of this device, longer than nothing\n").repeat(100));
+    }
+    let mut locked = locked(Store::open(root).expect("a store"));
+    for description in ["one", "two"] {
+        let (plan, _) = locked.plan_new(description).expect("a plan");
+        run(&mut locked, plan);
+    }
+    // An update below another one, of which retention takes the upper one.
+    for parent in [n(1), n(3)] {
+        let from = locked.set_of(parent).expect("whole");
+        let source = |part| locked.layout().set_part(from, part);
+        let (plan, _) = locked.plan_update(source, parent, "update 0123456789ab: hello", |new| format!("update {new}")).expect("a plan");
+        run(&mut locked, plan);
+    }
 }
 
 /// Every verb, each as a process of its own would do it, and marked when it has returned.
@@ -263,8 +263,8 @@ pub(super) fn record(image: &Path) -> Result<(WriteLog, Past), CutError> {
     let open = || locked(Store::open(root.path()).expect("a store"));
     let mut past = Past::default();
     past.note("nothing", &open(), &top);
-    for Verb { name, booted, plan } in VERBS {
-        root.booted(booted);
+    for Verb { name, booted: running, plan } in VERBS {
+        booted(root.path(), running);
         let mut locked = open();
         let plan = plan(&locked);
         past.steps.extend(plan.prepare.iter().chain(&plan.after).map(|step| name_of(step).to_owned()));
@@ -272,7 +272,7 @@ pub(super) fn record(image: &Path) -> Result<(WriteLog, Past), CutError> {
         recording.mark(&past.was.len().to_string())?;
         past.note(name, &locked, &top);
     }
-    root.booted(CHANGED_LIVE);
+    booted(root.path(), CHANGED_LIVE);
     let locked = open();
     change_live(&locked);
     recording.mark(&past.was.len().to_string())?;
@@ -337,7 +337,7 @@ pub(super) const STEPS: [&str; 19] = [
     "record",
 ];
 
-const fn name_of(step: &Step) -> &'static str {
+pub(super) const fn name_of(step: &Step) -> &'static str {
     let at = match step {
         Step::MakeDir(_) => 0,
         Step::CreateSubvolume(_) => 1,

@@ -136,7 +136,7 @@ fn promoted(store: &Store, trial: DeployId) -> Plan {
 }
 
 /// A working copy of `id` whose owner is dead, so that the verb clears it up, too.
-fn copy(store: &Store, id: SnapshotId) -> (SetId, PathBuf) {
+pub(super) fn copy(store: &Store, id: SnapshotId) -> (SetId, PathBuf) {
     let from = store.set_of(id).expect("whole");
     let dir = store.layout().work_copy(&format!("{}-1-00000000-0", std::process::id()));
     file::make_dirs(&dir).expect("dir");
