@@ -1,19 +1,17 @@
 //! The lines of the menu, one for each snapshot: what the tree, its set on disk, and the records of deployments and trials say about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::derive::boot_env;
 use super::document;
 use super::open::Store;
-use crate::deploy::record;
 use crate::grub::menu::{Health, SnapshotLine};
 use crate::id::{SetId, SnapshotId};
 use crate::layout::{self, Layout, Part};
 use crate::sys::file;
 use crate::tree::{Marks, Node, Tree};
 use crate::updates::{TrialResult as Ended, Updates};
-use crate::volumes;
 
 /// Every snapshot, parents first. No program is run, and of each set a directory, a file and a few names are looked at.
 pub(super) fn lines(store: &Store, tree: &Tree, marks: &Marks) -> Vec<SnapshotLine> {
@@ -64,8 +62,6 @@ fn is_bootable(boot: &Path) -> bool {
 struct Healths {
     /// How the newest remembered trial of a set ended.
     trials: BTreeMap<SetId, Health>,
-    /// Sets with a deployment that is known to have booted well.
-    well: BTreeSet<SetId>,
 }
 
 impl Healths {
@@ -81,17 +77,15 @@ impl Healths {
             };
             healths.trials.extend(verdict.set.map(|set| (set, health)));
         }
-        let deployments = volumes::deployments(layout).unwrap_or_default();
-        let well = deployments.into_iter().filter(|d| layout.deployment_well(*d).exists());
-        healths.well = well.filter_map(|d| record::load(layout, d).ok()).map(|record| record.set).collect();
         healths
     }
 
-    /// The newest trial speaks first: a set that booted well once and failed since has failed.
+    /// The newest trial speaks first: a set that booted well once and failed since has failed. Deployments are not asked: some are garbage,
+    /// and a menu must not change when they go.
     fn health(&self, layout: &Layout, set: SetId) -> Health {
         match self.trials.get(&set) {
             Some(health) => *health,
-            None if self.well.contains(&set) || layout.set_well(set).exists() => Health::Well,
+            None if layout.set_well(set).exists() => Health::Well,
             None => Health::Never,
         }
     }
@@ -134,23 +128,15 @@ mod tests {
         let mut updates = Updates::default();
         updates.verdicts = verdicts;
         document::save(&layout.document(layout::UPDATES), &updates).expect("saved");
-        // Deployment 8 of set 5.1 booted well; so did one of 6.1 that is gone; 9 of set 7.1 was never started.
-        for (d, of) in [(8, "5.1"), (9, "7.1")] {
-            let record = record::Record { d: DeployId::new(d), set: set(of), created: 0, by: String::new(), later: Default::default() };
-            file::make_dirs(&layout.deployment(record.d)).expect("a directory");
-            document::save(&layout.deployment_record(record.d), &record).expect("saved");
-        }
-        for mark in [layout.deployment_well(DeployId::new(8)), layout.set_well(set("6.1"))] {
-            file::make_dirs(mark.parent().expect("a directory")).expect("made");
-            file::replace(&mark, b"1\n").expect("written");
-        }
+        let mark = layout.set_well(set("6.1"));
+        file::make_dirs(mark.parent().expect("a directory")).expect("made");
+        file::replace(&mark, b"1\n").expect("written");
         let healths = Healths::of(&layout);
         for (of, expected) in [
             ("1.1", Health::Failed),
             ("2.1", Health::Well),
             ("3.1", Health::Never),
             ("4.1", Health::Never),
-            ("5.1", Health::Well),
             ("6.1", Health::Well),
             // Another generation is another system.
             ("6.2", Health::Never),

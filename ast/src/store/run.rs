@@ -247,11 +247,10 @@ fn replace_snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// The deployment is known to have booted well. Written once, so that a boot costs no write.
 fn mark_well(layout: &Layout, d: DeployId) -> Result<(), StoreError> {
     let mark = |path: &Path| if path.exists() { Ok(()) } else { file::replace(path, format!("{}\n", now()).as_bytes()) };
-    mark(&layout.deployment_well(d))?;
-    // For the menu only; the set may be gone.
+    // For the menu only; the set may be gone. First: that the deployment has its mark says that nothing is left to do.
     let set = record::load(layout, d).map(|record| record.set).ok().filter(|set| layout.set(*set).is_dir());
     if let Some(Err(error)) = set.map(|set| mark(&layout.set_well(set))) {
         tracing::warn!("the menu will not say that it booted well: {error}");
     }
-    Ok(())
+    Ok(mark(&layout.deployment_well(d))?)
 }
