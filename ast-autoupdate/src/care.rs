@@ -61,7 +61,8 @@ fn round(sysroot: &Path, voice: &Voice) -> Result<Vec<String>, Error> {
             Duty::Scrub => {
                 voice.say(Message::Step, "reading everything on the disk and comparing it with its checksums");
                 let damaged = scrub(layout)?;
-                care::save(layout, &Care { scrubbed: Some(now), damaged })?;
+                // One that is still away is behind when it comes back.
+                care::save(layout, &Care { scrubbed: Some(now), damaged, behind: facts.missing })?;
             }
         }
     }

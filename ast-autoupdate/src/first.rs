@@ -36,6 +36,10 @@ pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
         Ok(None) => {}
         Err(error) => told(Err(error.into())),
     }
+    // A snapshot that is only looked at writes nothing (B11).
+    if booted.d.is_some() && !booted.volatile && !(booted.missing.is_empty() && booted.behind.is_empty()) {
+        told(ast::care::note_behind(&layout).map_err(Into::into));
+    }
     if booted.on_trial() {
         told(mark(&layout, &booted).map_err(Into::into));
     }

@@ -238,6 +238,7 @@ fn report(
         volatile: done.volatile,
         block: line.block.clone(),
         missing: machine.missing.clone(),
+        behind: machine.behind.clone(),
         disk: machine.disk.clone(),
     };
     let path = Path::new(BOOTED_RECORD);

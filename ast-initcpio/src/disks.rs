@@ -99,16 +99,17 @@ impl Disks {
         options
     }
 
-    /// A line for each device that has missed commits: it was not there at an earlier start.
-    pub fn behind(&self) -> Vec<String> {
+    /// Number and a line for each device that has missed commits: it was not there at an earlier start.
+    pub fn behind(&self) -> Vec<(u64, String)> {
         let newest = self.members.iter().map(|member| member.generation).max().unwrap_or(0);
         let by = |member: &Member| newest.saturating_sub(member.generation);
         let late = self.members.iter().filter(|member| by(member) > BEHIND);
         late.map(|member| {
             let (id, node, commits) = (member.id, member.node.display(), by(member));
-            format!(
+            let text = format!(
                 "device {id} ({node}) was away and is {commits} commits behind the others; ast-boot(7) tells how it is brought up to date"
-            )
+            );
+            (id, text)
         })
         .collect()
     }

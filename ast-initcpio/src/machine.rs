@@ -33,6 +33,8 @@ pub struct Machine {
     pub device: PathBuf,
     /// Numbers of devices that belong to it and are not there.
     pub missing: Vec<u64>,
+    /// Numbers of those that were not there at an earlier start.
+    pub behind: Vec<u64>,
     /// What was done to have it mounted, a line each.
     pub disk: Vec<String>,
     /// Names on it.
@@ -58,11 +60,14 @@ impl Machine {
             voice.warn(&error.to_string());
         }
         let missing = if disks.are_several() { missing(&disks, top.path(), voice) } else { Vec::new() };
+        let (behind, late): (Vec<u64>, Vec<String>) = disks.behind().into_iter().unzip();
+        late.iter().for_each(|line| voice.error(line));
         Ok(Self {
             layout: Layout::of_top_level(top.path()),
             device: disks.first().to_owned(),
             missing,
-            disk: done,
+            behind,
+            disk: done.into_iter().chain(late).collect(),
             read_only,
             top,
             place: line.block.clone(),
@@ -117,11 +122,8 @@ impl Machine {
     }
 }
 
-/// Numbers of the devices without which the filesystem at `top` is mounted. Whoever looks is told of them, and of those that are behind.
+/// Numbers of the devices without which the filesystem at `top` is mounted. Whoever looks is told of them.
 fn missing(disks: &Disks, top: &Path, voice: &Voice) -> Vec<u64> {
-    for line in disks.behind() {
-        voice.error(&line);
-    }
     let all = btrfs::devices(top).inspect_err(|error| voice.warn(&error.to_string())).unwrap_or_default();
     let missing: Vec<u64> = all.iter().filter(|device| device.missing).map(|device| device.id).collect();
     for id in &missing {

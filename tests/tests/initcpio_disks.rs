@@ -101,6 +101,7 @@ fn b9_a_disk_of_two_that_never_comes_is_left_out_and_the_machine_says_so() {
     let both = disk.start("ast.d=6 ast.why=good", look);
     assert_eq!(both.seen, format!("{}\nscrubbed 0\nbalanced 0\n", alone.seen.lines().nth(1).expect("a sum")), "{both:?}");
     assert!(both.said.contains("device 2") && both.said.contains("commits behind the others") && both.booted.missing.is_empty(), "{both:?}");
+    assert!(both.booted.behind == [2] && matches!(both.booted.disk.as_slice(), [line] if line.contains("commits behind")), "{both:?}");
     disk.forget();
     let after = disk.start("ast.d=6 ast.why=good", "sha256sum < $R/var/data");
     assert_eq!(after.said, "<6>ast: deployment 6 is the root (good)\n");

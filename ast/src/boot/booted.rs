@@ -30,6 +30,8 @@ pub struct Booted {
     pub block: Option<BlockPlace>,
     /// Devices of the filesystem that were not there, by their numbers in it.
     pub missing: Vec<u64>,
+    /// Those that were not there at an earlier start and are now: they lack what was written meanwhile.
+    pub behind: Vec<u64>,
     /// What was done to mount a damaged filesystem, and what that may have cost, a line each.
     pub disk: Vec<String>,
 }
@@ -55,7 +57,8 @@ impl Booted {
                 "wanted" => record.wanted = Some(value.to_owned()),
                 "reason" => record.reason = Some(value.to_owned()),
                 "volatile" => record.volatile = value == "1",
-                "missing" => record.missing = value.split(',').filter_map(|id| id.parse().ok()).collect(),
+                "missing" => record.missing = ids(value),
+                "behind" => record.behind = ids(value),
                 "disk" => record.disk.push(value.to_owned()),
                 "block" => record.block = crate::cmdline::Cmdline::parse(&format!("ast.block={value}")).block,
                 _ => {}
@@ -86,8 +89,10 @@ impl fmt::Display for Booted {
         line("wanted", self.wanted.clone())?;
         line("reason", self.reason.clone())?;
         line("volatile", self.volatile.then(|| "1".to_owned()))?;
-        let missing: Vec<String> = self.missing.iter().map(u64::to_string).collect();
-        line("missing", (!missing.is_empty()).then(|| missing.join(",")))?;
+        for (key, ids) in [("missing", &self.missing), ("behind", &self.behind)] {
+            let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+            line(key, (!ids.is_empty()).then(|| ids.join(",")))?;
+        }
         for done in &self.disk {
             line("disk", Some(done.clone()))?;
         }
@@ -100,6 +105,10 @@ impl fmt::Display for Booted {
             }),
         )
     }
+}
+
+fn ids(value: &str) -> Vec<u64> {
+    value.split(',').filter_map(|id| id.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -120,6 +129,7 @@ mod tests {
             volatile: true,
             block: Some(BlockPlace::Files("ABCD-1234".into())),
             missing: vec![2, 30],
+            behind: vec![4],
             disk: vec!["its log was dropped".into(), "more=1".into()],
         };
         let back = Booted::parse(&format!("later=1\n{record}"));

@@ -1,6 +1,7 @@
 //! What a btrfs needs over the years (C2), as a pure rule: facts in, duties out.
 //!
 //! - A scrub every thirty days finds what rots before it is needed, and mends it where there is a second copy.
+//!   One is due as well when a device of several was away and all are there again: what it lacks is mended only where it is read.
 //! - A balance when no space is left that belongs to no chunk: without, metadata cannot grow, and a disk with gigabytes free is full.
 //! - A reserve: a file of up to 512 MiB that is given up when an update finds the disk full, since what fills the disk may be what the update
 //!   would mend. It comes back when there is space again.
@@ -40,6 +41,10 @@ pub struct Facts {
     pub now: Age,
     /// Whether something is on trial.
     pub trial: bool,
+    /// Whether a device is not there.
+    pub missing: bool,
+    /// Whether one was not at a start since the last scrub: what it holds is old.
+    pub behind: bool,
 }
 
 /// What is to be done, in this order.
@@ -72,7 +77,7 @@ pub fn duties(facts: &Facts) -> Vec<Duty> {
     }
     // The first scrub waits its time too: a new machine has just written everything.
     let since = facts.scrubbed.map_or(facts.now.0, |at| facts.now.since(at));
-    if since >= SCRUB_EVERY {
+    if since >= SCRUB_EVERY || (facts.behind && !facts.missing) {
         duties.push(Duty::Scrub);
     }
     duties
@@ -92,6 +97,14 @@ pub struct Care {
     pub scrubbed: Option<Age>,
     /// Whether it found what it could not mend.
     pub damaged: bool,
+    /// Whether a device was not there at a start since then.
+    pub behind: bool,
+}
+
+/// It is remembered that a device is not there, or was away: at the start after this one it may not show any more.
+pub fn note_behind(layout: &Layout) -> Result<(), StoreError> {
+    let known = load(layout);
+    if known.behind { Ok(()) } else { save(layout, &Care { behind: true, ..known }) }
 }
 
 /// What is remembered; nothing where there is nothing or it is damaged: then it is scrubbed once too often.
@@ -108,9 +121,12 @@ pub fn save(layout: &Layout, care: &Care) -> Result<(), StoreError> {
 /// The facts of this machine.
 pub fn look(layout: &Layout, now: Age, trial: bool) -> Result<Facts, StoreError> {
     let (size, available) = btrfs::space(layout.snapshots())?;
-    let unallocated = btrfs::devices(layout.snapshots())?.iter().map(btrfs::Device::unallocated).sum();
+    let devices = btrfs::devices(layout.snapshots())?;
+    let unallocated = devices.iter().map(btrfs::Device::unallocated).sum();
+    let missing = devices.iter().any(|device| device.missing);
+    let Care { scrubbed, behind, .. } = load(layout);
     let reserved = std::fs::metadata(layout.document(layout::RESERVE)).ok().map(|meta| meta.len());
-    Ok(Facts { size, available, unallocated, reserved, scrubbed: load(layout).scrubbed, now, trial })
+    Ok(Facts { size, available, unallocated, reserved, scrubbed, now, trial, missing, behind })
 }
 
 /// What speaks against the filesystem, a line each: what its devices have counted, as far as that can be read, and what the last scrub found.
@@ -203,6 +219,8 @@ mod tests {
             scrubbed: Some(Age(1000)),
             now: Age(2000),
             trial: false,
+            missing: false,
+            behind: false,
         }
     }
 
@@ -214,6 +232,11 @@ mod tests {
             (Facts { now: month, ..facts() }, &[Duty::Scrub]),
             (Facts { now: month, trial: true, ..facts() }, &[]),
             (Facts { scrubbed: None, ..facts() }, &[]),
+            // A device was away: once all are there again, and not before.
+            (Facts { behind: true, ..facts() }, &[Duty::Scrub]),
+            (Facts { behind: true, missing: true, ..facts() }, &[]),
+            (Facts { behind: true, trial: true, ..facts() }, &[]),
+            (Facts { behind: true, missing: true, now: month, ..facts() }, &[Duty::Scrub]),
             (Facts { scrubbed: None, now: month, ..facts() }, &[Duty::Scrub]),
             (Facts { unallocated: GIB, ..facts() }, &[Duty::Balance]),
             // Full of data: there is nothing to put together.

@@ -124,6 +124,30 @@ fn c2_rot_is_found_by_a_scrub_and_told() {
 }
 
 #[test]
+fn c2_a_device_that_was_away_is_read_through_once_when_all_are_there() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let layout = bed.layout();
+    let starts = |more: &str| {
+        fs::write(bed.root.join("run/ast/booted"), format!("d=1\nwhy=good\nenv=ok\n{more}")).expect("booted");
+        assert!(bed.run(&["first-boot"], None).status.success());
+    };
+    let scrubs = || care(&bed).1.contains("comparing it with its checksums");
+    starts("");
+    assert!(!scrubs());
+    // A start from a menu's snapshot writes nothing down.
+    starts("volatile=1\nmissing=2\n");
+    assert!(!care::load(&layout).behind);
+    // Nothing tells at the second start that the device was behind at the first.
+    starts("behind=2\n");
+    starts("");
+    assert!(scrubs(), "{:?}", care::load(&layout));
+    assert!(!scrubs(), "once: {:?}", care::load(&layout));
+}
+
+#[test]
 fn c2_space_that_belongs_to_no_chunk_comes_back() {
     if skipped() {
         return;
