@@ -38,6 +38,15 @@ pub fn release() -> String {
     sh("uname -r")
 }
 
+/// What differs for the program between the two kinds of image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The hook calls it; mounts are nobody else's.
+    Busybox,
+    /// A unit does; mounts are shared: what is mounted in one place shows in every other that has the same directory.
+    Systemd,
+}
+
 /// A machine's disk. Removed with the value, unless `NO_TEST_CLEAN_UP` is set.
 pub struct Disk {
     dir: Option<tempfile::TempDir>,
@@ -45,6 +54,8 @@ pub struct Disk {
     /// Another device of the same filesystem; empty where there is none.
     pub second: String,
     pub uuid: String,
+    /// In which kind of image the starts are.
+    pub kind: Kind,
     image: PathBuf,
 }
 
@@ -83,14 +94,14 @@ impl Disk {
         let image = dir.path().join("image");
         sh(&format!("truncate -s {size} {0} && mkfs.btrfs -q -m single -d single {0}", image.display()));
         let device = sh(&format!("losetup -f --show {}", image.display()));
-        Self { dir: Some(dir), device, second: String::new(), uuid: String::new(), image }.lay_out()
+        Self { dir: Some(dir), device, second: String::new(), uuid: String::new(), kind: Kind::Systemd, image }.lay_out()
     }
 
     /// The same on two devices, with these profiles (mkfs.btrfs(8)); the kernel knows of neither.
     pub fn of_two(profiles: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let image = dir.path().join("image");
-        let mut disk = Self { dir: Some(dir), device: String::new(), second: String::new(), uuid: String::new(), image };
+        let mut disk = Self { dir: Some(dir), device: String::new(), second: String::new(), uuid: String::new(), kind: Kind::Systemd, image };
         sh(&format!("truncate -s 400M {0} {0}.2", disk.image.display()));
         disk.device = sh(&format!("losetup -f --show {}", disk.image.display()));
         disk.attach_second();
@@ -202,10 +213,13 @@ impl Disk {
         let out = tempfile::tempdir().expect("dir");
         let root = if words.contains("root=") { String::new() } else { format!("root=UUID={} ", self.uuid) };
         std::fs::write(out.path().join("cmdline"), format!("{root}ast.block=raw {words}\n")).expect("command line");
-        // /run is a tmpfs as in an initramfs, /sys is left alone, and pstore and watchdog are nobody's here. Mounts are shared, as under systemd:
-        // what is mounted in one place shows in every other that has the same directory.
+        // /run is a tmpfs as in an initramfs, /sys is left alone, and pstore and watchdog are nobody's here.
+        let (new_root, propagation) = match self.kind {
+            Kind::Busybox => ("/run/new_root", "private"),
+            Kind::Systemd => ("/run/sysroot", "shared"),
+        };
         let script = format!(
-            "cd {out}; mount -t tmpfs run /run; mount --make-shared /run; mkdir /run/new_root; export R=/run/new_root; : > kmsg; rc=0\n\
+            "cd {out}; mount -t tmpfs run /run; mount --make-{propagation} /run; mkdir {new_root}; export R={new_root}; : > kmsg; rc=0\n\
              {program} mount $R --cmdline cmdline --kmsg {out}/kmsg --watchdog /nowhere --pstore /nowhere --bootstatus /nowhere \
              --wait 1 --no-restart {arguments} > out 2>&1 || rc=$?\n\
              echo $rc > status; cp /run/ast/booted booted 2> /dev/null || true\n\
