@@ -48,6 +48,8 @@ pub struct Options {
     pub watchdog: PathBuf,
     /// Where pstore is mounted to be looked at; tests name a directory that holds records.
     pub pstore: Option<PathBuf>,
+    /// Whether the firmware keeps no records of crashes, as the kernel's configuration may have it.
+    pub pstore_switch: PathBuf,
     /// Status of the watchdog at this start.
     pub bootstatus: PathBuf,
     /// Where the running system sees `@.snapshots`.
@@ -69,6 +71,7 @@ impl Default for Options {
             kmsg: "/dev/kmsg".into(),
             watchdog: "/dev/watchdog".into(),
             pstore: None,
+            pstore_switch: "/sys/module/efi_pstore/parameters/pstore_disable".into(),
             bootstatus: "/sys/class/watchdog/watchdog0/bootstatus".into(),
             snapshots: SNAPSHOTS_MOUNT.into(),
             disks: "/dev/disk".into(),
@@ -101,6 +104,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
             "--kmsg" => options.kmsg = value()?.into(),
             "--watchdog" => options.watchdog = value()?.into(),
             "--pstore" => options.pstore = Some(value()?.into()),
+            "--pstore-switch" => options.pstore_switch = value()?.into(),
             "--bootstatus" => options.bootstatus = value()?.into(),
             "--snapshots" => options.snapshots = value()?.into(),
             "--disks" => options.disks = value()?.into(),

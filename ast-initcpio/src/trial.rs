@@ -13,7 +13,7 @@ use ast::id::ArmId;
 use ast::layout::{BOOTED_RECORD, Layout, STAGE};
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::watchdog::Watchdog;
-use ast::sys::{Result, file};
+use ast::sys::{Result, device, file};
 
 use crate::error::Failure;
 use crate::machine::Machine;
@@ -98,8 +98,17 @@ fn count_once(line: &Cmdline, left: u8, machine: &Machine, voice: &Voice) -> std
     Ok(left)
 }
 
+/// A panic of this start is recorded by the firmware: some kernels (CachyOS) can do that and are configured not to.
+fn keep_records(switch: &Path, voice: &Voice) {
+    let off = file::read(switch).is_ok_and(|value| value.starts_with(b"Y"));
+    if off && let Err(error) = device::set_attribute(switch, "N") {
+        voice.warn(&format!("{error}; a panic leaves no record"));
+    }
+}
+
 fn count(line: &Cmdline, arm: ArmId, left: u8, machine: &Machine, options: &Options, voice: &Voice) -> std::result::Result<u8, Failure> {
     let grub_counts = line.env_ok != Some(false);
+    keep_records(&options.pstore_switch, voice);
     let start =
         Start { arm: Some(arm), left, grub_counts, pstore: pstore_records(options), watchdog_reset: watchdog_reset(&options.bootstatus) };
     let path = machine.layout.document(STAGE);

@@ -238,6 +238,22 @@ fn b3_evidence_keeps_the_try() {
 }
 
 #[test]
+fn b3_on_a_trial_the_firmware_keeps_records_of_a_panic_though_the_kernel_was_built_not_to_ask_it() {
+    let disk = Disk::new();
+    armed(&disk, 3);
+    let switch = tempfile::NamedTempFile::new().expect("file");
+    let set = |value: &str| std::fs::write(switch.path(), value).expect("set");
+    let is = || std::fs::read_to_string(switch.path()).expect("read");
+    let more = format!("--pstore-switch {}", switch.path().display());
+    set("Y\n");
+    disk.start_with(&more, "ast.d=6 ast.why=good ast.arm=4. ast.env=ok", "true");
+    assert_eq!(is(), "Y\n", "only on a trial");
+    let started = start_trial(&disk, &more, "true").expect("first");
+    // A file keeps what an attribute of sysfs does not.
+    assert!(is().starts_with('N') && started.booted.on_trial(), "{started:?}");
+}
+
+#[test]
 fn b4_one_start_counts_once_however_often_the_program_runs() {
     let disk = Disk::new();
     let program = fixture::program().display();

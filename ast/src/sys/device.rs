@@ -110,6 +110,11 @@ pub fn announce(node: &Path) -> Result<()> {
     OpenOptions::new().write(true).open(attribute).and_then(|mut file| file.write_all(b"change")).at(ACTION, node)
 }
 
+/// The attribute `path` of sysfs is `value`; it takes it in one write or not at all.
+pub fn set_attribute(path: &Path, value: &str) -> Result<()> {
+    OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes())).at("set", path)
+}
+
 /// UUID of the btrfs or FAT filesystem in `node` (a device or an image), `None` when it holds neither.
 pub fn uuid_of(node: &Path) -> Option<String> {
     Member::read(node).map(|member| member.uuid).or_else(|| fat_serial(node))
