@@ -138,7 +138,7 @@ fn make_boot(found: &Found, inside: &Path) -> Result<()> {
     let to = inside.join(Part::Boot.name());
     btrfs::snapshot(&parts.boot, &to, Access::Writable)?;
     let own = Parts { boot: to.clone(), ..parts };
-    work::prepare_boot(&own)?;
+    work::prepare_boot(&own, None)?;
     if let Some(bytes) = file::read_if_exists(&to.join(BOOT_ENV))? {
         let env = BootEnv::parse(&bytes)?;
         let others = env.args().iter().filter(|arg| !arg.starts_with("rootflags=")).cloned();

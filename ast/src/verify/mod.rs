@@ -98,7 +98,7 @@ pub enum Lack {
     #[error("it is missing, or names files that are not there; `ast chroot N` and `exit 0` write it anew")]
     NoBootEnv,
     /// A file that differs from its checksum, is missing, or is not listed.
-    #[error("it does not match {BOOT_SUMS}; reinstall the kernel's package or run `mkinitcpio -P` in the snapshot")]
+    #[error("it does not match {BOOT_SUMS}; reinstall the package that it is of (`ast install N linux`), or run `mkinitcpio -P` in the snapshot if it is an initramfs")]
     Sum,
     /// It could not be looked at.
     #[error("it cannot be read: {0}")]

@@ -1,5 +1,6 @@
 //! The boot subvolume of a finished copy: stored plainly, and with the list of what is in it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
@@ -27,9 +28,13 @@ const USUAL_KERNEL: &str = "vmlinuz-linux";
 /// `/boot` is as GRUB needs it: no compressed file, `grub` to mount on, how to start written down, everything in the list of checksums.
 ///
 /// A boot directory without a kernel, or whose kernel has no image, gets no `ast.env`: it cannot be started, and the menu says so.
+/// A file that is the one of `source`, with the time of its last change, keeps the sum that it has there: if it has rotted, it gets no fresh one,
+/// and whoever checks the sums finds it.
 /// Refuses: kernel arguments in `/etc/default/grub` that GRUB cannot pass.
-pub fn prepare_boot(parts: &Parts) -> Result<(), WorkError> {
+pub fn prepare_boot(parts: &Parts, source: Option<&Parts>) -> Result<(), WorkError> {
     let boot = &parts.boot;
+    // Before anything here is written anew.
+    let kept = source.map(|source| unwritten(boot, &source.boot)).transpose()?.unwrap_or_default();
     file::make_dirs(&boot.join(GRUB_MOUNT_POINT))?;
     btrfs::set_uncompressed(boot)?;
     write_env(parts)?;
@@ -38,7 +43,19 @@ pub fn prepare_boot(parts: &Parts) -> Result<(), WorkError> {
             rewrite(&path)?;
         }
     }
-    write_sums(boot)
+    sum_up(boot, &kept)
+}
+
+/// Sums by name, as the list of `source` has them, of the files of `boot` that nobody wrote to since it was cloned from there.
+fn unwritten(boot: &Path, source: &Path) -> Result<BTreeMap<String, String>, WorkError> {
+    let list = file::read_if_exists(&source.join(BOOT_SUMS))?.unwrap_or_default();
+    // A clone has the inodes of its source, with all their times, and the kernel lets nobody set that of the last change.
+    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|m| (m.ino(), m.len(), m.ctime(), m.ctime_nsec()));
+    let same = |name: &str| inode(&boot.join(name)).is_some_and(|here| inode(&source.join(name)) == Some(here));
+    let text = String::from_utf8_lossy(&list);
+    let lines = text.lines().filter_map(|line| line.split_once("  "));
+    // How to start it is written here each time.
+    Ok(lines.filter(|(_, name)| *name != BOOT_ENV && same(name)).map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect())
 }
 
 /// Whether [`prepare_boot`] has nothing to do in a `/boot` that came out of it before: how to start it follows from `/etc` and the rest too.
@@ -115,6 +132,11 @@ fn rewrite(path: &Path) -> Result<(), SysError> {
 
 /// `ast.sums` of `boot` lists every file in it except itself, as `sha256sum` writes it.
 pub fn write_sums(boot: &Path) -> Result<(), WorkError> {
+    sum_up(boot, &BTreeMap::new())
+}
+
+/// The same, with the sums of `kept` for those files.
+fn sum_up(boot: &Path, kept: &BTreeMap<String, String>) -> Result<(), WorkError> {
     let mut list = String::new();
     for path in files(boot)? {
         let name = relative(boot, &path)?;
@@ -122,7 +144,8 @@ pub fn write_sums(boot: &Path) -> Result<(), WorkError> {
             continue;
         }
         // Writing to a String cannot fail.
-        writeln!(list, "{}  {name}", sha256(&path)?).unwrap_or_default();
+        let sum = kept.get(&name).map_or_else(|| sha256(&path), |sum| Ok(sum.clone()))?;
+        writeln!(list, "{sum}  {name}").unwrap_or_default();
     }
     Ok(file::replace(&boot.join(BOOT_SUMS), list.as_bytes())?)
 }

@@ -9,7 +9,7 @@ use crate::id::SetId;
 use crate::layout::{Layout, Part};
 use crate::sys::btrfs::{self, Access};
 use crate::sys::{SysError, file};
-use crate::verify::{self, Depth, Disk, Finding};
+use crate::verify::{self, Depth, Disk, Finding, Lack};
 use crate::volumes::{self, Mounts, VolumeError};
 
 /// Writable subvolumes made from a set, or from nothing. Dropped, it is deleted.
@@ -187,7 +187,8 @@ impl WorkingCopy {
     /// It is clean, its boot files are listed, and it is no less whole than what it was made from.
     ///
     /// A `/boot` that nobody wrote to keeps the list that it has: whoever deploys it will find what has rotted since.
-    /// Refuses: a result that lacks something to start with which its source had. The copy is deleted then, as on any error.
+    /// Refuses: a result that lacks something to start with which its source had, or a `/boot` that was written to beside something rotten.
+    /// The copy is deleted then, as on any error.
     pub fn finish(self) -> Result<ReadyToSeal, WorkError> {
         let placeholder = self.placeholder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(placeholder) = placeholder {
@@ -198,7 +199,7 @@ impl WorkingCopy {
         let depth = match self.are_as_made(&[Part::Boot])? && boot::is_prepared(&self.parts)? {
             true => Depth::NotTheImages,
             false => {
-                boot::prepare_boot(&self.parts)?;
+                boot::prepare_boot(&self.parts, self.source.as_ref())?;
                 Depth::Whole
             }
         };
@@ -209,7 +210,9 @@ impl WorkingCopy {
             && let Some(source) = self.source.as_ref().filter(|source| source.root.is_dir())
         {
             let before: Vec<Finding> = verify::check_to(source, disk, depth);
-            let new: Vec<Finding> = findings.iter().filter(|f| !before.iter().any(|b| b.same_lack(f))).cloned().collect();
+            // A list that was just written is wrong only about what was not: that has rotted, and must not be saved as if it were new.
+            let new = findings.iter().filter(|f| f.lack == Lack::Sum || !before.iter().any(|b| b.same_lack(f)));
+            let new: Vec<Finding> = new.cloned().collect();
             if !new.is_empty() {
                 return Err(WorkError::NotWhole(new));
             }
