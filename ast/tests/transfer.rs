@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ast::deploy::{self, Etc, How};
 use ast::id::SnapshotId;
 use ast::layout::Part;
 use ast::store::machine::Block;
@@ -124,6 +125,46 @@ fn s8_a_snapshot_travels_with_everything_and_increments_go_both_ways() {
         assert!(machine.on_disk().iter().all(|name| !name.starts_with("work")), "{:?}", machine.on_disk());
         assert!(machine.lock().repaired().mended.is_empty());
     }
+}
+
+#[test]
+fn s8_what_came_from_another_machine_is_tried_and_becomes_the_default() {
+    if skipped() {
+        return;
+    }
+    let (from, to, dir) = two();
+    let (full, more) = (path(&dir, "full"), path(&dir, "more"));
+    ok(&from, &["export", "1", &full]);
+    ok(&from, &["branch", "1", "-d", "kiosk, newer"]);
+    change(&from, 2, "second");
+    ok(&from, &["export", "2", &more, "--parent", "1"]);
+    // Not by a machine that does not trust the first one.
+    let stranger = Machine1::new(Block::Local);
+    let before = state(&stranger);
+    let said = ast(&stranger, &["import", &full]);
+    assert!(said.code == 3 && said.err.contains("not trusted"), "{} {}", said.code, said.err);
+    assert_eq!(state(&stranger), before);
+    ok(&to, &["import", &full]);
+    ok(&to, &["import", &more]);
+
+    let mut locked = to.lock();
+    let (plan, trial) = deploy::plan_deploy(&locked, n(2), How::Trial, Etc::MergedFrom(d(1))).expect("a plan");
+    assert!(locked.run(plan).expect("committed").unfinished.is_empty());
+    drop(locked);
+    let arm = to.store().block().expect("a block").arm;
+    to.booted(&format!("d={}\nwhy=trial\narm={arm}\nleft=2\nenv=ok\n", trial));
+    let mut locked = to.lock();
+    let booted = locked.booted().cloned().expect("it runs");
+    let plan = deploy::plan_promote(&locked, &booted).expect("allowed").expect("needed");
+    assert!(locked.run(plan).expect("committed").unfinished.is_empty());
+    let block = locked.block().expect("a block");
+    assert_eq!((block.good, block.prev, block.trial), (trial, Some(d(1)), None));
+    drop(locked);
+    let words = |root: &Path| (text(&root.join("word second")), text(&root.join("word first")));
+    let there = from.layout().set_part(from.store().set_of(n(2)).expect("whole"), Part::Root);
+    assert_eq!(words(&to.layout().deployment_part(trial, Part::Root)), words(&there));
+    assert!(ok(&to, &["tree"]).contains("2*"), "{}", ok(&to, &["tree"]));
+    assert!(to.lock().repaired().mended.is_empty());
 }
 
 #[test]
