@@ -47,10 +47,21 @@ pub struct CommandError {
     pub hints: Vec<String>,
 }
 
+/// Characters of a line of a message: more than any path has. An error of a parser quotes a line of its file, which may be megabytes.
+const LINE: usize = 4096;
+
+fn shortened(text: &str) -> String {
+    let short = |line: &str| match line.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default().trim_end()),
+        None => line.to_owned(),
+    };
+    text.split('\n').map(short).collect::<Vec<_>>().join("\n")
+}
+
 impl CommandError {
     /// A failure of this kind.
     pub fn new(kind: Kind, message: impl Display) -> Self {
-        Self { kind, message: message.to_string(), hints: Vec::new() }
+        Self { kind, message: shortened(&message.to_string()), hints: Vec::new() }
     }
 
     /// A failure outside, from an error with its sources.
