@@ -11,7 +11,8 @@ use ast::config::autoupdate::{self, Settings};
 use ast::deploy;
 use ast::health::{self, Kind, Ran, Report, Seen};
 use ast::layout::{BOOTED_RECORD, Layout, STAGE};
-use ast::store::{Store, StoreError};
+use ast::loader;
+use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
 use ast::sys::lock::Wait;
 use ast::updates::{Effect, Event};
@@ -142,6 +143,10 @@ fn judge_trial(sysroot: &Path, layout: &Layout, booted: &Booted, report: &Report
         _ => format!("deployment {d} is well; another one was chosen meanwhile, so nothing changes"),
     };
     voice.say(Message::Promoted, &text);
+    match Store::open(sysroot).and_then(|store| store.lock(Wait::Up(LOCK_PATIENCE))) {
+        Ok(store) => settle_grub(&store, voice),
+        Err(error) => voice.say(Message::Warning, &chain(&error)),
+    }
     match (memory, taken) {
         (Ok(mut memory), Ok(effects)) if matches!(effects.as_slice(), [Effect::Promote { .. }]) => memory.take(event).map(drop),
         _ => Ok(()),
@@ -170,6 +175,15 @@ fn leave_evidence(layout: &Layout, evidence: &[String]) -> Result<(), Error> {
     Ok(file::replace(&path, stage.to_string().as_bytes())?)
 }
 
+/// A new GRUB that started this machine goes a step on (C1). What goes wrong with it is told, and is no fault of this start.
+fn settle_grub(store: &Locked, voice: &Voice) {
+    match loader::reported_well(store) {
+        Ok(Some(settled)) => voice.say(Message::Promoted, &settled.to_string()),
+        Ok(None) => {}
+        Err(error) => voice.say(Message::Attention, &format!("the new GRUB does not take the place of the old one: {}", chain(&error))),
+    }
+}
+
 /// After any other start: it reported well if it is, and what trials and cycles left is settled either way.
 fn settle(sysroot: &Path, booted: &Booted, report: &Report, failed: &[health::Failed], voice: &Voice) -> Result<(), Error> {
     let store = Store::open(sysroot)?;
@@ -186,6 +200,7 @@ fn settle(sysroot: &Path, booted: &Booted, report: &Report, failed: &[health::Fa
         if let Some(d) = booted.d.filter(|d| store.boot_block().is_ok_and(|b| b.good == *d)) {
             baseline::see(store.layout(), d, failed)?;
         }
+        settle_grub(&store, voice);
     }
     drop(store);
     cycle::settle(sysroot, voice)

@@ -237,6 +237,7 @@ fn report(
         reason,
         volatile: done.volatile,
         block: line.block.clone(),
+        grub: line.grub.clone(),
         missing: machine.missing.clone(),
         behind: machine.behind.clone(),
         disk: machine.disk.clone(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::id::{ArmId, DeployId, SetId, SnapshotId};
+use crate::id::{ArmId, CoreId, DeployId, SetId, SnapshotId};
 
 /// Why GRUB started what it started (`ast.why`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +130,8 @@ pub struct Cmdline {
     pub env_ok: Option<bool>,
     /// `ast.block`.
     pub block: Option<BlockPlace>,
+    /// `ast.grub`: the build of GRUB that wrote this line; none where that came with the installer or from `grub-install`.
+    pub grub: Option<CoreId>,
     /// `ast.attended`: a shell instead of a reboot.
     pub attended: bool,
     /// `ast.break`: a shell before switching to the root.
@@ -161,6 +163,7 @@ impl Cmdline {
                     }
                 }
                 "ast.block" => line.block = parse_block(value),
+                "ast.grub" => line.grub = value.parse().ok(),
                 "ast.attended" => line.attended = value != "0",
                 "ast.break" => line.break_before = value != "0",
                 "ast.volatile" => line.volatile = value != "0",

@@ -105,6 +105,44 @@ impl<'de> serde::Deserialize<'de> for SetId {
     }
 }
 
+/// A build of GRUB for this machine: a core image and its modules. 16 hexadecimal digits out of the sum of what it was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CoreId(String);
+
+impl CoreId {
+    /// Digits of an id.
+    pub const DIGITS: usize = 16;
+}
+
+impl fmt::Display for CoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CoreId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let plain = text.len() == Self::DIGITS && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if plain { Ok(Self(text.to_owned())) } else { Err(ParseIdError { text: text.chars().take(40).collect(), wanted: "a build of GRUB" }) }
+    }
+}
+
+#[cfg(feature = "host")]
+impl serde::Serialize for CoreId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+#[cfg(feature = "host")]
+impl<'de> serde::Deserialize<'de> for CoreId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +163,14 @@ mod tests {
         assert_eq!((set.snapshot.get(), set.generation.get(), set.to_string()), (4, 12, "4.12".into()));
         for bad in ["4", "4.", ".1", "4.1.1", "4.01", "4/1", "", "."] {
             assert!(bad.parse::<SetId>().is_err(), "{bad:?} was taken for a set");
+        }
+    }
+
+    #[test]
+    fn r7_a_build_is_sixteen_digits_and_no_path() {
+        assert!("0123456789abcdef".parse::<CoreId>().is_ok());
+        for bad in ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "../../../../etc/x", "0123456789abcde\n"] {
+            assert!(bad.parse::<CoreId>().is_err(), "{bad:?} was taken for a build");
         }
     }
 

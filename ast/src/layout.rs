@@ -44,6 +44,14 @@ pub const RAW_BLOCK_B_SECTOR: u64 = 1536;
 pub const FILE_BLOCK_A: &str = "ast/a/block";
 /// Copy B there: in another directory, so in another directory sector.
 pub const FILE_BLOCK_B: &str = "ast/b/block";
+/// First sector of the word that says which other GRUB is to be tried, where the boot block is raw (640 KiB: a page of its own).
+pub const RAW_TRY_SECTOR: u64 = 1280;
+/// The same word on the ESP or the small FAT partition: in a directory of its own, so in another directory sector than the blocks.
+pub const FILE_TRY: &str = "ast/grub/try";
+/// Below GRUB's directory: a directory for each build of GRUB that `ast boot-update --grub` made, which its core image has as its prefix.
+pub const GRUB_BUILDS: &str = "builds";
+/// Below [`DOCUMENTS`]: which GRUB starts this machine, and which one is to.
+pub const GRUB: &str = "grub.json";
 /// Below [`DOCUMENTS`]: the boot block where GRUB cannot write; the initramfs counts alone.
 pub const LOCAL_BLOCK: &str = "bootblock";
 

@@ -46,6 +46,8 @@ pub mod legacy;
 #[cfg(feature = "host")]
 pub mod live;
 #[cfg(feature = "host")]
+pub mod loader;
+#[cfg(feature = "host")]
 pub mod luks;
 #[cfg(feature = "host")]
 pub mod others;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cmdline::{BlockPlace, Why};
-use crate::id::{ArmId, DeployId, SetId};
+use crate::id::{ArmId, CoreId, DeployId, SetId};
 
 /// What was booted, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Booted {
     pub volatile: bool,
     /// Where the boot block is.
     pub block: Option<BlockPlace>,
+    /// The build of GRUB that started it, as far as that says.
+    pub grub: Option<CoreId>,
     /// Devices of the filesystem that were not there, by their numbers in it.
     pub missing: Vec<u64>,
     /// Those that were not there at an earlier start and are now: they lack what was written meanwhile.
@@ -56,6 +58,7 @@ impl Booted {
                 }
                 "wanted" => record.wanted = Some(value.to_owned()),
                 "reason" => record.reason = Some(value.to_owned()),
+                "grub" => record.grub = value.parse().ok(),
                 "volatile" => record.volatile = value == "1",
                 "missing" => record.missing = ids(value),
                 "behind" => record.behind = ids(value),
@@ -89,6 +92,7 @@ impl fmt::Display for Booted {
         line("wanted", self.wanted.clone())?;
         line("reason", self.reason.clone())?;
         line("volatile", self.volatile.then(|| "1".to_owned()))?;
+        line("grub", self.grub.as_ref().map(CoreId::to_string))?;
         for (key, ids) in [("missing", &self.missing), ("behind", &self.behind)] {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
             line(key, (!ids.is_empty()).then(|| ids.join(",")))?;
@@ -128,6 +132,7 @@ mod tests {
             reason: Some("no modules\nfor 6.1".into()),
             volatile: true,
             block: Some(BlockPlace::Files("ABCD-1234".into())),
+            grub: "0123456789abcdef".parse().ok(),
             missing: vec![2, 30],
             behind: vec![4],
             disk: vec!["its log was dropped".into(), "more=1".into()],

@@ -12,7 +12,7 @@ use crate::sys::mount::{Mounted, MsFlags};
 use crate::sys::{SysError, device, file};
 
 /// Bytes in a sector, as GRUB counts them.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 /// One of the two copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,10 +167,12 @@ impl Medium {
         }
         open.write(Which::B, block)?;
         open.write(Which::A, block)?;
-        open.close()
+        open.close()?;
+        // Where it is a sector GRUB reads it at every start, and would complain about anything else.
+        self.ask(None).map(drop)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Raw { device } | Self::Files { device } => device,
             Self::Mounted { dir } => dir,
@@ -178,7 +180,7 @@ impl Medium {
         }
     }
 
-    fn open(&self, flags: MsFlags) -> Result<Open<'_>, MediumError> {
+    pub(super) fn open(&self, flags: MsFlags) -> Result<Open<'_>, MediumError> {
         let mounted = match self {
             Self::Files { device } => {
                 let dir = PathBuf::from(format!("/run/ast/block.{}", std::process::id()));
@@ -209,7 +211,7 @@ fn with_block(device: &Path) -> PathBuf {
 }
 
 /// A medium whose FAT filesystem, if it has one, is mounted.
-struct Open<'a> {
+pub(super) struct Open<'a> {
     medium: &'a Medium,
     mounted: Option<Mounted>,
 }
@@ -235,8 +237,7 @@ impl Open<'_> {
                     Which::B => SECTOR,
                 },
             ),
-            (Medium::Mounted { dir }, _) => (dir.join(name), 0),
-            (Medium::Files { device }, mounted) => (mounted.as_ref().map_or(device.as_path(), Mounted::path).join(name), 0),
+            _ => (self.dir().unwrap_or(self.medium.path()).join(name), 0),
         }
     }
 
@@ -266,7 +267,15 @@ impl Open<'_> {
         }
     }
 
-    fn close(self) -> Result<(), MediumError> {
+    /// Where its FAT filesystem is seen, if it has one.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        match (self.medium, &self.mounted) {
+            (Medium::Mounted { dir }, _) => Some(dir),
+            (_, mounted) => mounted.as_ref().map(Mounted::path),
+        }
+    }
+
+    pub(super) fn close(self) -> Result<(), MediumError> {
         match self.mounted {
             Some(mounted) => {
                 file::syncfs(mounted.path())?;

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod booted;
 pub mod choose;
+pub mod asked;
 pub mod medium;
 pub mod stage;
 

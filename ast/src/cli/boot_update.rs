@@ -1,27 +1,45 @@
-//! `boot-update`: the initramfs of a snapshot anew.
+//! `boot-update`: the initramfs of a snapshot anew; with `--grub`, GRUB itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::change::{locked, opened};
-use super::context::{Global, clean};
+use super::change::{attention, locked, opened};
+use super::context::{Global, clean, print};
 use super::error::{CommandError, Kind, chain};
 use super::inside::{self, Outcome};
 use crate::exec::{Invocation, Options, Program, Streams};
 use crate::grub::other::OtherSystem;
 use crate::id::SnapshotId;
+use crate::loader::{self, LoaderError, Wish};
 use crate::others;
+use crate::store::Done;
 use crate::sys::lock::Wait;
 
-/// Whose.
+/// Whose, and what.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The snapshot; without it that of the default
     snapshot: Option<SnapshotId>,
     /// No images: only the menu, with the other systems that are on this machine now
-    #[arg(long, conflicts_with = "snapshot")]
+    #[arg(long, conflicts_with_all = ["snapshot", "grub"])]
     menu: bool,
+    /// GRUB itself, out of the snapshot's package: the next start tries it once, and the old one stays until the new one has booted well
+    #[arg(long)]
+    grub: bool,
+    /// With --grub: also a release older than the one that is there
+    #[arg(long, requires = "grub")]
+    allow_older: bool,
+    /// With --grub: no trial, the next start is by the new one (undone only by hand, if it comes to nothing)
+    #[arg(long, requires = "grub")]
+    untried: bool,
+    /// With --grub: give up the new one, as long as the old one is there
+    #[arg(long, requires = "grub", conflicts_with_all = ["untried", "allow_older", "snapshot"])]
+    undo: bool,
+    /// With --grub, on a BIOS: the disk whose boot sector starts this machine, where that is not plain
+    #[arg(long, requires = "grub", value_name = "DEVICE")]
+    disk: Option<PathBuf>,
 }
 
 /// How long the menu waits for another ast to end.
@@ -36,6 +54,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if args.menu {
         return menu(global);
+    }
+    if args.grub {
+        return if args.undo { undo(global) } else { grub(args, global) };
     }
     let n = match args.snapshot {
         Some(n) => n,
@@ -93,4 +114,78 @@ fn of_default(global: &Global) -> Result<SnapshotId, CommandError> {
     let store = opened(global)?;
     let default = store.marks().default;
     default.ok_or_else(|| CommandError::refused("it is not known which snapshot is the default").hint("name one: `ast boot-update N`"))
+}
+
+/// GRUB of the snapshot, or of what is the default, is tried by the next start (C1).
+///
+/// If interrupted: the old GRUB starts, and tries the new one or does not.
+fn grub(args: &Args, global: &Global) -> Result<(), CommandError> {
+    let wish = Wish { from: args.snapshot, older: args.allow_older, untried: args.untried, disk: args.disk.clone() };
+    if global.dry_run {
+        return match loader::prepare(&opened(global)?, &wish)? {
+            None => global.plan("nothing to do: this GRUB starts the machine already\n"),
+            Some(ready) => {
+                let then = if wish.untried { "put it where the firmware starts it" } else { "ask the old GRUB to try it once, at the next start" };
+                global.plan(&format!(
+                    "GRUB {} of {} in the place of {}:\n    build it as @boot/grub/{}/{}\n    replace @boot/grub/grub.cfg\n  * {then}\n",
+                    ready.version(),
+                    ready.from(),
+                    ready.installed.as_deref().unwrap_or("one of an unknown release"),
+                    crate::layout::GRUB_BUILDS,
+                    ready.id()
+                ))
+            }
+        };
+    }
+    let locked = locked(global)?;
+    let Some(ready) = loader::prepare(&locked, &wish)? else {
+        return global.nothing("nothing to do: this GRUB starts the machine already");
+    };
+    loader::begin(&locked, ready)?;
+    tell(global, &locked)?;
+    attention(&locked, &Done::default())
+}
+
+/// The new GRUB is given up.
+fn undo(global: &Global) -> Result<(), CommandError> {
+    if global.dry_run {
+        let look = loader::look(&opened(global)?);
+        let Some(new) = look.new else { return Err(LoaderError::NothingUnderway.into()) };
+        return global.plan(&format!("give up GRUB {new}:\n  * the old one starts this machine\n    delete the new one\n"));
+    }
+    let locked = locked(global)?;
+    let version = loader::give_up(&locked)?;
+    if !global.json {
+        print(&format!("GRUB {version} is given up, the one before it starts this machine\n"))?;
+    }
+    tell(global, &locked)
+}
+
+fn tell(global: &Global, store: &crate::store::Store) -> Result<(), CommandError> {
+    let look = loader::look(store);
+    if global.json { global.print_json(&json!({ "grub": look })) } else { print(&format!("GRUB {look}\n")) }
+}
+
+impl From<LoaderError> for CommandError {
+    fn from(error: LoaderError) -> Self {
+        let kind = if error.is_refusal() { Kind::Refused } else { Kind::World };
+        let failure = Self::new(kind, super::error::chain(&error));
+        match error {
+            LoaderError::Store(error) => error.into(),
+            LoaderError::OnTrial(_) => failure.hint("wait until it is promoted, or `ast bad`"),
+            LoaderError::Underway(_) => failure.hint("restart, and let that start be reported well; `ast boot-update --grub --undo` gives it up"),
+            LoaderError::NoGrub { .. } => failure.hint("`ast install N grub`, and then `ast boot-update N --grub`"),
+            LoaderError::Older { .. } => failure.hint("--allow-older takes it all the same"),
+            LoaderError::CannotTry => failure.hint("--untried puts it in its place at once: if it comes to nothing, somebody has to undo that from another system"),
+            LoaderError::ForeignBootSector(_) | LoaderError::OddCore { .. } => {
+                failure.hint("`grub-install` puts GRUB there, if that is meant; nothing was changed")
+            }
+            LoaderError::SeveralDisks(_) | LoaderError::NoDisk => failure.hint("--disk DEVICE names the one that the firmware starts"),
+            LoaderError::NoRoom { .. } => failure.hint("`grub-install` puts a smaller core image there; nothing was changed"),
+            LoaderError::NothingOnEsp => failure.hint("`grub-install` puts GRUB there; nothing was changed"),
+            LoaderError::EspFull { .. } => failure.hint("delete what nobody needs there; nothing was changed"),
+            LoaderError::ReadBack { .. } => failure.hint("the medium does not keep what is written: replace it"),
+            _ => failure,
+        }
+    }
 }

@@ -73,7 +73,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("import", "ast import kiosk.ast", "as a new snapshot, if its key is trusted"),
     ("migrate", "ast --sysroot /mnt migrate --dry-run", "what taking over a machine of the original would do"),
     ("ast-sync", "ast ast-sync", "the newest ast in every snapshot"),
-    ("boot-update", "ast boot-update 4", "the initramfs of 4 anew; `ast deploy 4` boots it"),
+    ("boot-update", "ast boot-update 4", "the initramfs of 4 anew; `ast deploy 4` boots it. `ast boot-update --grub`: GRUB itself, tried by the next start"),
     ("history", "ast history", "what was done when, newest first"),
     ("doctor", "ast doctor --fix", "checks every rule, and mends what can be mended without losing anything"),
     ("completions", "ast completions bash > /etc/bash_completion.d/ast", "completes commands, options and snapshots"),

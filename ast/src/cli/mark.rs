@@ -6,6 +6,7 @@ use super::change;
 use super::context::Global;
 use super::error::CommandError;
 use crate::deploy::{Var, plan_fail_trial, plan_promote, plan_report_well, plan_rollback_previous};
+use crate::loader;
 use crate::store::StoreError;
 
 /// A verdict has no words of its own.
@@ -18,7 +19,15 @@ pub(super) fn good(_: &Args, global: &Global) -> Result<(), CommandError> {
         let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
         let plan = if booted.on_trial() { plan_promote(store, booted)? } else { plan_report_well(store, booted)? };
         Ok(plan.map(|plan| (plan, "the booted deployment is good\n".to_owned(), json!({ "deployment": booted.d }))))
-    })
+    })?;
+    if global.dry_run || loader::load(change::opened(global)?.layout())?.update.is_none() {
+        return Ok(());
+    }
+    // A new GRUB that started it goes a step on (C1).
+    if let Some(settled) = loader::reported_well(&change::locked(global)?)? {
+        global.say(settled);
+    }
+    Ok(())
 }
 
 /// The booted deployment is not tried again when it was on trial; the one before it is the default otherwise.

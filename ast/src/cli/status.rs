@@ -11,6 +11,7 @@ use super::terminal::{Paint, Tone};
 use crate::deploy::{Status, status};
 use crate::id::DeployId;
 use crate::care;
+use crate::loader::{self, Look};
 use crate::store::Store;
 use crate::updates::{self, Summary};
 
@@ -44,10 +45,11 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
         if let Value::Object(fields) = &mut document {
             fields.insert("updates".into(), serde_json::to_value(&updates).unwrap_or(Value::Null));
             fields.insert("disk".into(), json!(disk));
+            fields.insert("grub".into(), json!(loader::look(&store)));
         }
         return global.print_json(&document);
     }
-    print(&text(&status, updates.as_ref(), &disk))
+    print(&text(&status, &loader::look(&store), updates.as_ref(), &disk))
 }
 
 /// How the updates are doing, as far as that can be read.
@@ -55,7 +57,7 @@ fn updates(store: &Store) -> Option<Summary> {
     updates::load(store.layout()).ok().as_ref().map(Summary::of)
 }
 
-fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
+fn text(status: &Status, grub: &Look, updates: Option<&Summary>, disk: &[String]) -> String {
     let (mut out, paint) = (String::new(), Paint::stdout());
     let mut told = |tone: Option<Tone>, name: &str, value: String| {
         let name = format!("{name:<10}");
@@ -86,6 +88,9 @@ fn text(status: &Status, updates: Option<&Summary>, disk: &[String]) -> String {
     }
     if status.watchdog == Some(false) {
         told(Some(Tone::Notice), "watchdog", "none here: a kernel that hangs on trial stands still until somebody switches it off and on".to_owned());
+    }
+    if grub.version.is_some() || grub.state.is_some() {
+        told(grub.state.map(|_| Tone::Notice), "GRUB", grub.to_string());
     }
     if let Some(list) = kept(&status.kept_vars) {
         told(None, "kept /var", list);

@@ -13,7 +13,7 @@ use crate::sys::{btrfs, file};
 use crate::volumes;
 
 /// Documents with an envelope.
-const DOCUMENTS: [&str; 4] = [layout::TREE, layout::MACHINE, layout::NUMBERS, layout::UPDATES];
+const DOCUMENTS: [&str; 5] = [layout::TREE, layout::MACHINE, layout::NUMBERS, layout::UPDATES, layout::GRUB];
 
 pub(super) fn sets_there(store: &Store) -> Vec<String> {
     each_part(store, |path| (!btrfs::is_subvolume(path)).then(|| format!("{} is missing", path.display())))

@@ -119,6 +119,13 @@ pub const CHECKS: &[Check] = &[
         boot::unlocking,
     ),
     check(
+        "C1",
+        "the GRUB that starts this machine is whole, where firmware looks for it, and no new one failed",
+        "what starts before everything else is covered by nothing else",
+        "nothing: `ast boot-update --grub` puts a whole one there",
+        crate::loader::complaints,
+    ),
+    check(
         "C2",
         "every device of the filesystem is there, has counted no errors, and the last scrub mended what it found",
         "one more fault takes what is there only once",

@@ -17,8 +17,21 @@ const LONGEST_ARGS: usize = 1700;
 /// Characters of a title: more does not fit into a line of the menu.
 pub const LONGEST_TITLE: usize = 80;
 /// Arguments that the fixed script writes itself; of a snapshot's own ones they are left out.
-const OURS: [&str; 12] =
-    ["root", "ro", "rw", "panic", "rd.systemd.gpt_auto", "ast.d", "ast.set", "ast.why", "ast.arm", "ast.env", "ast.block", "ast.snapshot"];
+const OURS: [&str; 13] = [
+    "root",
+    "ro",
+    "rw",
+    "panic",
+    "rd.systemd.gpt_auto",
+    "ast.d",
+    "ast.set",
+    "ast.why",
+    "ast.arm",
+    "ast.env",
+    "ast.block",
+    "ast.grub",
+    "ast.snapshot",
+];
 
 /// How one boot directory is started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -111,6 +111,11 @@ pub fn write_script(boot_grub: &Path, config: &ScriptConfig) -> Result<(), GrubE
     Ok(file::replace(&sums, menu::sums("grub.cfg", text.as_bytes()).as_bytes())?)
 }
 
+/// Whether ast vouches for the `grub.cfg` in `boot_grub`: it wrote it.
+pub fn is_vouched_for(boot_grub: &Path) -> Result<bool, GrubError> {
+    Ok(file::read_if_exists(&boot_grub.join(SCRIPT_SUMS))?.is_some())
+}
+
 /// Nobody vouches for the `grub.cfg` in `boot_grub` any more: another program is about to replace it.
 pub fn withdraw_script(boot_grub: &Path) -> Result<(), GrubError> {
     Ok(file::remove_if_exists(&boot_grub.join(SCRIPT_SUMS))?)

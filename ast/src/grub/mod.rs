@@ -9,6 +9,7 @@ pub mod lexer;
 pub mod menu;
 pub mod other;
 pub mod parser;
+pub mod release;
 pub mod script;
 
 pub use env::{Baked, BootEnv};

@@ -6,7 +6,7 @@
 use super::GrubError;
 use super::defaults::Defaults;
 use crate::cmdline::BlockPlace;
-use crate::layout::{FILE_BLOCK_A, FILE_BLOCK_B, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR};
+use crate::layout::{FILE_BLOCK_A, FILE_BLOCK_B, FILE_TRY, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, RAW_TRY_SECTOR};
 
 /// The script with its blanks.
 const TEMPLATE: &str = include_str!("ast.cfg");
@@ -98,11 +98,14 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
         BlockPlace::Local => ("local".to_owned(), ""),
     };
     let place = match config.block {
-        BlockPlace::Raw => format!("set ast_a=\"($ast_root){RAW_BLOCK_A_SECTOR}+1\"\nset ast_b=\"($ast_root){RAW_BLOCK_B_SECTOR}+1\"\n"),
+        BlockPlace::Raw => [("a", RAW_BLOCK_A_SECTOR), ("b", RAW_BLOCK_B_SECTOR), ("m", RAW_TRY_SECTOR)]
+            .map(|(name, sector)| format!("set ast_{name}=\"($ast_root){sector}+1\"\n"))
+            .concat(),
         BlockPlace::Files(_) => format!(
             "regexp --set=1:ast_disk '^([^,]+)' \"$ast_root\"\n\
              if search --no-floppy --fs-uuid --set=ast_fat_root --hint=\"$ast_disk,\" \"$ast_fat\"; then\n  \
-             set ast_a=\"($ast_fat_root)/{FILE_BLOCK_A}\"\n  set ast_b=\"($ast_fat_root)/{FILE_BLOCK_B}\"\nfi\n"
+             set ast_a=\"($ast_fat_root)/{FILE_BLOCK_A}\"\n  set ast_b=\"($ast_fat_root)/{FILE_BLOCK_B}\"\n  \
+             if [ -s \"($ast_fat_root)/{FILE_TRY}\" ]; then set ast_m=\"($ast_fat_root)/{FILE_TRY}\"; fi\nfi\n"
         ),
         BlockPlace::Local => "insmod loopback\nif loopback astlocal \"$ast_store/ast/bootblock\"; then\n  \
              set ast_a=\"(astlocal)0+1\"\n  set ast_b=\"(astlocal)1+1\"\nfi\n"

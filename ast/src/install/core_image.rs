@@ -3,31 +3,38 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::fat::Fat;
 use super::table::{Boot, SECTOR, Scheme, random_id};
 use super::{InstallError, Result, Target, tool};
 use crate::exec::Program;
-use crate::grub::script;
+use crate::grub::{Serial, script};
+use crate::id::CoreId;
 use crate::{layout, sys};
 
 /// Name of the script inside the core image.
 const INSIDE: &str = "boot.cfg";
+/// What it is packed in, and the lines that come first.
+const ARCHIVE: &str = "memdisk.tar";
+const EARLY: &str = "load.cfg";
+/// The name of the image.
+pub const CORE: &str = "core.img";
+/// The name of the image while it is made.
+pub const CORE_NEW: &str = "core.img.new";
 /// Goes on with `grub.cfg` if that is as ast wrote it: GRUB checks nothing that btrfs reads, and half a script is worse than none. One without
 /// sums is grub-mkconfig's, and whether that came to its end shows in `default`: our last line sets it to the entry that was decided for, its own
 /// header to something else. In any other case the copy in the image starts the machine; and where that cannot, another start may find what
 /// this one did not, and a prompt helps no one.
 const INSIDE_SCRIPT: &str = "\
 set ast_default=
-if [ -s \"$prefix/ast/grub.sums\" ]; then
-  if hashsum --hash sha256 --check \"$prefix/ast/grub.sums\" --prefix \"$prefix\"; then source \"$prefix/grub.cfg\"; fi
-elif [ -s \"$prefix/grub.cfg\" ]; then
-  source \"$prefix/grub.cfg\"
+if [ -s \"$ast_boot/ast/grub.sums\" ]; then
+  if hashsum --hash sha256 --check \"$ast_boot/ast/grub.sums\" --prefix \"$ast_boot\"; then source \"$ast_boot/grub.cfg\"; fi
+elif [ -s \"$ast_boot/grub.cfg\" ]; then
+  source \"$ast_boot/grub.cfg\"
 fi
 if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
-  echo \"ast: $prefix/grub.cfg is missing or damaged\"
+  echo \"ast: $ast_boot/grub.cfg is missing or damaged\"
   if [ -s (memdisk)/grub.cfg ]; then source (memdisk)/grub.cfg; fi
 fi
 if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
@@ -36,7 +43,7 @@ if [ -z \"$ast_default\" -o \"$default\" != \"$ast_default\" ]; then
   reboot
 fi
 ";
-/// What goes before it where the disk is encrypted: `@FS@` and `@UNLOCK@` are filled in. Nothing may be read of the boot block before the disk is
+/// What goes before it where the disk is encrypted: what stands between `@` is filled in. Nothing may be read of the boot block before the disk is
 /// unlocked, or a passphrase mistyped would cost a trial its try. Whoever is there may type it; whoever is not gets another start, which finds a
 /// disk that was not ready, or a key that could not be read.
 const INSIDE_LOCKED: &str = "\
@@ -49,6 +56,7 @@ if [ -z \"$ast_unlocked\" ]; then
   if [ -z \"$ast_unlocked\" ]; then reboot; fi
   set root=\"$ast_unlocked\"
   set prefix=\"($root)@PREFIX@\"
+  set ast_boot=\"($root)@BOOT@\"
 fi
 ";
 /// Name of a key for LUKS containers in GRUB's directory, which is on the encrypted disk itself, and inside the core image. It is there if GRUB is to
@@ -81,6 +89,16 @@ pub enum Terminal {
     Serial,
 }
 
+impl Terminal {
+    /// The serial line, if it is one.
+    pub const fn serial(self) -> Option<Serial> {
+        match self {
+            Self::Screen => None,
+            Self::Serial => Some(Serial { unit: 0, speed: 115_200 }),
+        }
+    }
+}
+
 impl Boot {
     /// GRUB's name of the platform.
     pub const fn platform(self) -> &'static str {
@@ -89,6 +107,107 @@ impl Boot {
             Self::Efi => "x86_64-efi",
         }
     }
+}
+
+/// What is inside a core image beside GRUB's own code.
+#[derive(Debug, Clone)]
+pub struct Inside<'a> {
+    /// GRUB's name of the platform.
+    pub platform: &'static str,
+    /// UUID of the btrfs where it finds the rest.
+    pub fs_uuid: &'a str,
+    /// The LUKS containers that the btrfs is in, by their UUIDs.
+    pub luks: &'a [String],
+    /// A file with a key for them, which becomes part of the image; without it GRUB asks for a passphrase.
+    pub key: Option<&'a Path>,
+    /// The serial line that it talks on.
+    pub serial: Option<Serial>,
+    /// Its build, which the kernel's command line names, with modules in a directory of their own. `None`: they are in GRUB's directory.
+    pub build: Option<&'a CoreId>,
+}
+
+impl Inside<'_> {
+    /// What makes `grub-mkimage` build it from the modules in `modules`, with its parts and `core.img` in `dir`, which holds what
+    /// [`Inside::write_parts`] wrote. Both paths are those that `grub-mkimage` sees.
+    pub fn arguments(&self, modules: &Path, dir: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["--directory".into(), modules.into()];
+        args.extend(["--format", self.platform, "--prefix", &self.prefix(), "--config"].map(Into::into));
+        args.extend([dir.join(EARLY).into(), "--memdisk".into(), dir.join(ARCHIVE).into(), "--output".into(), dir.join(CORE_NEW).into()]);
+        args.extend(["memdisk", "tar"].map(Into::into));
+        args.extend(script::MODULES.map(Into::into));
+        if !self.luks.is_empty() {
+            args.extend(script::LUKS_MODULES.map(Into::into));
+        }
+        // Another GRUB is started by this one, when it is to be tried.
+        args.push(if self.platform == Boot::Efi.platform() { "chain" } else { "biosdisk" }.into());
+        args
+    }
+
+    /// `dir` has everything that is packed into the image: the first lines, and an archive with our script and `grub_cfg`.
+    pub fn write_parts(&self, dir: &Path, grub_cfg: &Path) -> Result<()> {
+        sys::file::make_dirs(dir)?;
+        if self.key.is_some() {
+            // The image has the key inside; of it and the archive users of the machine see nothing.
+            sys::file::only_for_root(dir)?;
+        }
+        sys::file::replace(&dir.join(INSIDE), self.script().as_bytes())?;
+        sys::file::replace(&dir.join(EARLY), self.first_lines().as_bytes())?;
+        let (archive, from) = (dir.join(ARCHIVE), grub_cfg.parent().unwrap_or(Path::new("/")));
+        let options = ["--create", "--format=ustar", "--owner=0", "--group=0", "--mtime=@0", "--file"].map(OsStr::new);
+        let files = ["--directory".as_ref(), dir.as_os_str(), INSIDE.as_ref(), "--directory".as_ref(), from.as_os_str(), "grub.cfg".as_ref()];
+        let key: Vec<&OsStr> = match self.key.and_then(|key| key.parent().zip(key.file_name())) {
+            Some((dir, name)) => vec!["--directory".as_ref(), dir.as_os_str(), name],
+            None => Vec::new(),
+        };
+        tool::run(Program::Tar, options.into_iter().chain([archive.as_os_str()]).chain(files).chain(key), None).map(drop)
+    }
+
+    /// The lines that GRUB reads first, by a parser that knows no `if`; the rest is a script inside the image.
+    pub fn first_lines(&self) -> String {
+        let serial = self.serial.map(|Serial { unit, speed }| {
+            format!("serial --unit={unit} --speed={speed}\nterminal_input serial console\nterminal_output serial console\n")
+        });
+        let build = self.build.map(|id| format!("set ast_core={id}\n")).unwrap_or_default();
+        let how = if self.key.is_some() { format!(" --key-file (memdisk)/{LUKS_KEY}") } else { String::new() };
+        let (unlock, serial, fs_uuid) = (unlock(self.luks, &how), serial.unwrap_or_default(), self.fs_uuid);
+        let (prefix, boot) = (self.prefix(), layout::BOOT_SUBVOL);
+        format!(
+            "{serial}{build}{unlock}search.fs_uuid {fs_uuid} root\nset prefix=($root){prefix}\nset ast_boot=($root)/{boot}/grub\nnormal (memdisk)/{INSIDE}\n"
+        )
+    }
+
+    /// The script inside, which those lines end with.
+    pub(super) fn script(&self) -> String {
+        if self.luks.is_empty() {
+            return INSIDE_SCRIPT.to_owned();
+        }
+        let unlock: String = unlock(self.luks, "").lines().map(|line| format!("  {line}\n")).collect();
+        let boot = format!("/{}/grub", layout::BOOT_SUBVOL);
+        let locked = [("@FS@", self.fs_uuid), ("@UNLOCK@", &unlock), ("@PREFIX@", &self.prefix()), ("@BOOT@", &boot)];
+        locked.iter().fold(INSIDE_LOCKED.to_owned(), |text, (mark, with)| text.replace(mark, with)) + INSIDE_SCRIPT
+    }
+
+    /// Where its modules are, from the top level.
+    fn prefix(&self) -> String {
+        let dir = format!("/{}/grub", layout::BOOT_SUBVOL);
+        self.build.map_or(dir.clone(), |id| format!("{dir}/{}/{id}", layout::GRUB_BUILDS))
+    }
+}
+
+/// `to` has the modules of `from`, their lists and `boot.img`.
+///
+/// If interrupted: some of them. The caller commits with `syncfs`.
+pub fn copy_modules(from: &Path, to: &Path) -> Result<()> {
+    sys::file::make_dirs(to)?;
+    for name in sys::file::names(from)? {
+        let path = from.join(&name);
+        let wanted = path.extension().is_some_and(|e| e == "mod" || e == "lst") || path.ends_with("boot.img");
+        // A link would lead wherever the snapshot's maker wished.
+        if wanted && path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            fs::copy(&path, to.join(name)).map_err(|e| InstallError::io(&path, e))?;
+        }
+    }
+    Ok(())
 }
 
 impl Grub {
@@ -103,45 +222,15 @@ impl Grub {
     ///
     /// If interrupted: the directory holds some of them; nothing that starts the machine was changed.
     pub fn install_to(&self, boot: Boot, grub_dir: &Path, fs_uuid: &str, luks: &[String], terminal: Terminal) -> Result<Vec<u8>> {
-        let platform = boot.platform();
-        let (from, to) = (&self.modules, grub_dir.join(platform));
-        sys::file::make_dirs(&to)?;
-        for name in sys::file::names(from)? {
-            let path = from.join(&name);
-            let wanted = path.extension().is_some_and(|e| e == "mod" || e == "lst") || path.ends_with("boot.img");
-            if wanted {
-                fs::copy(&path, to.join(name)).map_err(|e| InstallError::io(&path, e))?;
-            }
-        }
-        let (early, image, new) = (to.join("load.cfg"), to.join("core.img"), to.join("core.img.new"));
-        let archive = to.join("memdisk.tar");
-        let key = !luks.is_empty() && grub_dir.join(LUKS_KEY).is_file();
-        if key {
-            // The image has the key inside; of it and the archive users of the machine see nothing.
-            fs::set_permissions(&to, fs::Permissions::from_mode(0o700)).map_err(|e| InstallError::io(&to, e))?;
-        }
-        sys::file::replace(&to.join(INSIDE), inside_script(fs_uuid, luks).as_bytes())?;
-        let options = ["--create", "--format=ustar", "--owner=0", "--group=0", "--mtime=@0", "--file"].map(OsStr::new);
-        let inside =
-            ["--directory".as_ref(), to.as_os_str(), INSIDE.as_ref(), "--directory".as_ref(), grub_dir.as_os_str(), "grub.cfg".as_ref()];
-        let inside = inside.into_iter().chain(key.then_some(OsStr::new(LUKS_KEY)));
-        tool::run(Program::Tar, options.into_iter().chain([archive.as_os_str()]).chain(inside), None)?;
-        sys::file::replace(&early, early_config(fs_uuid, luks, key, terminal).as_bytes())?;
-        let mut args: Vec<OsString> = vec!["--directory".into(), from.clone().into()];
-        args.extend(["--format", platform, "--prefix", &prefix(), "--config"].map(Into::into));
-        args.extend([early.into(), "--memdisk".into(), archive.into()]);
-        args.extend(["memdisk", "tar"].map(Into::into));
-        args.extend(script::MODULES.map(Into::into));
-        if !luks.is_empty() {
-            args.extend(script::LUKS_MODULES.map(Into::into));
-        }
-        if boot != Boot::Efi {
-            args.push("biosdisk".into());
-        }
-        args.extend(["--output".into(), new.clone().into()]);
-        tool::run_path(&self.mkimage, args)?;
+        let key = luks_key(grub_dir, luks);
+        let inside = Inside { platform: boot.platform(), fs_uuid, luks, key: key.as_deref(), serial: terminal.serial(), build: None };
+        let to = grub_dir.join(inside.platform);
+        copy_modules(&self.modules, &to)?;
+        inside.write_parts(&to, &grub_dir.join("grub.cfg"))?;
+        tool::run_path(&self.mkimage, inside.arguments(&self.modules, &to))?;
+        let new = to.join(CORE_NEW);
         let core = sys::file::read(&new)?;
-        sys::file::replace(&image, &core)?;
+        sys::file::replace(&to.join(CORE), &core)?;
         sys::file::remove_if_exists(&new)?;
         Ok(core)
     }
@@ -174,20 +263,10 @@ impl Grub {
     }
 }
 
-/// GRUB's directory from the top level.
-fn prefix() -> String {
-    format!("/{}/grub", layout::BOOT_SUBVOL)
-}
-
-fn early_config(fs_uuid: &str, luks: &[String], key: bool, terminal: Terminal) -> String {
-    let serial = match terminal {
-        Terminal::Screen => "",
-        Terminal::Serial => "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n",
-    };
-    let how = if key { format!(" --key-file (memdisk)/{LUKS_KEY}") } else { String::new() };
-    let unlock = unlock(luks, &how);
-    // GRUB reads these lines with a parser that knows no `if`; the rest is a script inside the image.
-    format!("{serial}{unlock}search.fs_uuid {fs_uuid} root\nset prefix=($root){}\nnormal (memdisk)/{INSIDE}\n", prefix())
+/// The key for these LUKS containers that is to be part of a core image: a file in GRUB's directory, where there is one.
+pub fn luks_key(grub_dir: &Path, luks: &[String]) -> Option<PathBuf> {
+    let key = grub_dir.join(LUKS_KEY);
+    (!luks.is_empty() && key.is_file()).then_some(key)
 }
 
 /// A line for each container. GRUB writes their UUIDs without dashes, and before 2.12 reads them so only.
@@ -195,18 +274,9 @@ fn unlock(luks: &[String], how: &str) -> String {
     luks.iter().map(|uuid| format!("cryptomount{how} --uuid {}\n", uuid.replace('-', ""))).collect()
 }
 
-/// The script inside the core image.
-pub(super) fn inside_script(fs_uuid: &str, luks: &[String]) -> String {
-    if luks.is_empty() {
-        return INSIDE_SCRIPT.to_owned();
-    }
-    let unlock: String = unlock(luks, "").lines().map(|line| format!("  {line}\n")).collect();
-    INSIDE_LOCKED.replace("@FS@", fs_uuid).replace("@UNLOCK@", &unlock).replace("@PREFIX@", &prefix()) + INSIDE_SCRIPT
-}
-
 /// The first sector of a core image ends in a list of where the rest lies: `grub-mkimage` writes one stretch beginning at sector 2,
 /// which is where it is when the image lies at sector 1. Source: `struct grub_pc_bios_boot_blocklist` in GRUB's `boot/pc` headers.
-fn check_blocklist(core: &[u8]) -> Result<()> {
+pub(crate) fn check_blocklist(core: &[u8]) -> Result<()> {
     const LIST: usize = 512 - 12;
     let field = |from: usize, len: usize| {
         core.get(LIST + from..LIST + from + len)

@@ -8,7 +8,7 @@ use crate::deploy::record::Record;
 use crate::grub::defaults::Defaults;
 use crate::grub::install::{write_good, write_menu, write_script};
 use crate::grub::menu::{MenuInput, MenuSettings, SnapshotLine};
-use crate::grub::{Baked, BootEnv, ScriptConfig, Serial};
+use crate::grub::{Baked, BootEnv, ScriptConfig};
 use crate::id::{DeployId, Generation, SetId, SnapshotId};
 use crate::layout::{self, Layout, Part};
 use crate::store::document;
@@ -90,7 +90,6 @@ pub(super) fn write_grub_files(top: &Path, grub_dir: &Path, machine: &Machine, t
     let line = SnapshotLine { set: SET, description: "base".to_owned(), kernel: None, created: None, health: None, state: vec!["default".to_owned()], bootable: true };
     write_menu(&ours, &MenuInput { settings, snapshots: vec![line], others: Vec::new() })?;
     write_good(&ours, &Baked { good: DEPLOYMENT, env })?;
-    let serial = (terminal == Terminal::Serial).then_some(Serial { unit: 0, speed: 115_200 });
-    let config = ScriptConfig { fs_uuid: machine.fs_uuid.clone(), block: machine.block.clone().into(), serial };
+    let config = ScriptConfig { fs_uuid: machine.fs_uuid.clone(), block: machine.block.clone().into(), serial: terminal.serial() };
     Ok(write_script(grub_dir, &config)?)
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Command;
 
-use super::core_image::{Grub, Terminal, inside_script};
+use super::core_image::{Grub, Inside, Terminal};
 use super::fat::Fat;
 use super::machine::{Luks, Wish, install};
 use super::staging::Packages;
@@ -116,7 +116,7 @@ fn an_odd_core_image_is_not_embedded() {
 #[test]
 fn the_script_inside_the_core_image_is_grubs_language() {
     let fs = "12345678-1234-1234-1234-123456789abc";
-    let statements = |luks: &[String]| parse(&inside_script(fs, luks)).expect("GRUB's language").len();
+    let statements = |luks: &[String]| parse(&Inside { platform: "i386-pc", fs_uuid: fs, luks, key: None, serial: None, build: None }.script()).expect("GRUB's language").len();
     assert_eq!((statements(&[]), statements(&["aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".into()])), (4, 7));
 }
 

@@ -9,7 +9,7 @@ use crate::sys::file;
 use crate::volumes::{self, Mounts};
 
 /// Documents that taking over writes besides the tree. The lock and the history stay.
-const DOCUMENTS: [&str; 4] = [layout::MACHINE, layout::NUMBERS, layout::LOCAL_BLOCK, layout::UPDATES];
+const DOCUMENTS: [&str; 5] = [layout::MACHINE, layout::NUMBERS, layout::LOCAL_BLOCK, layout::UPDATES, layout::GRUB];
 
 /// Nothing of ours is left on a machine that is the original's: no set, no deployment, no document.
 ///
@@ -65,6 +65,11 @@ pub fn undo(locked: &Locked) -> Result<()> {
     }
     if !super::found::has_subvolumes(layout) {
         return Err(LegacyError::TooLate("the original's subvolumes are gone"));
+    }
+    let grub = crate::loader::load(layout).map_err(|_| LegacyError::TooLate("it cannot be told whose GRUB starts this machine"))?;
+    if grub.current.is_some() || grub.update.is_some() {
+        // Its core image goes on with our script alone.
+        return Err(LegacyError::TooLate("a GRUB that ast made has been put in its place: `grub-install` puts one there that reads any menu"));
     }
     boot::give_back(locked)?;
     let tree = layout.document(layout::TREE);

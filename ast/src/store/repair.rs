@@ -191,7 +191,7 @@ fn rebuild(store: &Store) -> Result<BootBlock, StoreError> {
 
 /// Documents that are there and cannot be read, besides the tree.
 fn unreadable_documents(store: &Store) -> Vec<StoreError> {
-    [layout::MACHINE, layout::NUMBERS, layout::UPDATES]
+    [layout::MACHINE, layout::NUMBERS, layout::UPDATES, layout::GRUB]
         .into_iter()
         .filter_map(|name| match document::load_if_exists::<Value>(&store.layout().document(name)) {
             Ok(Some(loaded)) => loaded.damage,

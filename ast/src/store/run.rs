@@ -207,12 +207,17 @@ impl Locked {
             Step::ForgetVar(d) => collect::forget_var(self, *d)?,
             Step::CleanCache => collect::clean_cache(self)?,
             Step::Collect => self.collect()?,
-            Step::Record(what) => {
-                let line = Line { time: now(), by: by(), what: what.clone(), later: Default::default() };
-                history::append(&layout.document(layout::HISTORY), &line)?;
-            }
+            Step::Record(what) => self.note(what.clone())?,
         }
         Ok(())
+    }
+
+    /// A line of the history says that this was done.
+    ///
+    /// If interrupted: a torn line may be there, which its readers pass over.
+    pub fn note(&self, what: String) -> Result<(), StoreError> {
+        let line = Line { time: now(), by: by(), what, later: Default::default() };
+        Ok(history::append(&self.layout().document(layout::HISTORY), &line)?)
     }
 }
 

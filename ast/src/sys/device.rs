@@ -88,6 +88,17 @@ pub fn find_partition(key: &str, value: &str) -> Result<Option<PathBuf>> {
     Ok(nodes()?.into_iter().find(says))
 }
 
+/// The disk that a partition is on; `node` itself where it is no partition.
+pub fn disk_of(node: &Path) -> PathBuf {
+    let of = |node: &Path| {
+        let name = std::fs::canonicalize(node).ok()?.strip_prefix("/dev").ok()?.to_string_lossy().replace('/', "!");
+        let about = std::fs::canonicalize(Path::new(BLOCK).join(name)).ok()?;
+        about.join("partition").exists().then_some(())?;
+        Some(Path::new("/dev").join(about.parent()?.file_name()?.to_string_lossy().replace('!', "/")))
+    };
+    of(node).unwrap_or_else(|| node.to_owned())
+}
+
 fn says(about: &str, key: &str, value: &str) -> bool {
     about.lines().filter_map(|line| line.split_once('=')).any(|(k, v)| k == key && v.eq_ignore_ascii_case(value))
 }

@@ -298,6 +298,11 @@ pub fn make_dirs(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Nobody but root sees what is in the directory `dir`.
+pub fn only_for_root(dir: &Path) -> Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).at("close", dir)
+}
+
 /// `path` is a file that holds `bytes` of space, whatever is in it; made if it is missing.
 ///
 /// If interrupted: it may be shorter.

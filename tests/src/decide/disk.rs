@@ -7,9 +7,10 @@ use ast::cmdline::BlockPlace;
 use ast::grub::defaults::Defaults;
 use ast::grub::menu::{Health, MenuInput, MenuSettings, SnapshotLine, sums};
 use ast::grub::{Baked, BootEnv, ScriptConfig, Serial, install as menu_files};
-use ast::id::DeployId;
+use ast::id::{CoreId, DeployId};
+use ast::install::core_image::{CORE_NEW, Inside, copy_modules};
 use ast::install::{Boot, Grub, Target, Terminal, fat::Fat, table::Scheme};
-use ast::layout::{FILE_BLOCK_A, FILE_BLOCK_B, Layout, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, SNAPSHOTS_SUBVOL};
+use ast::layout::{FILE_BLOCK_A, FILE_BLOCK_B, FILE_TRY, Layout, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, RAW_TRY_SECTOR, SNAPSHOTS_SUBVOL};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -40,6 +41,8 @@ pub struct Wish {
     pub local: Vec<u8>,
     /// Blocks, by name, that the script's own function is asked about, instead of starting anything: it prints `ast_read NAME` and `good GOOD` or `bad`.
     pub read: Vec<(String, Vec<u8>)>,
+    /// Another GRUB that is put beside the one that starts, as `ast boot-update --grub` does; it is asked for with [`DecisionDisk::ask_for_other`].
+    pub other: Option<Other>,
     /// What a grub-mkconfig puts before and behind the script.
     pub around: Option<[String; 2]>,
     /// How many snapshots the menu has beside the three that it always has.
@@ -48,6 +51,17 @@ pub struct Wish {
     pub defaults: Option<String>,
     /// Whether the directory of GRUB's modules stays.
     pub modules: bool,
+}
+
+/// Another GRUB.
+#[derive(Debug, Clone)]
+pub struct Other {
+    /// Its build.
+    pub id: CoreId,
+    /// It.
+    pub grub: Grub,
+    /// Whether it finds nothing: it looks for another filesystem, and has no script of its own.
+    pub lost: bool,
 }
 
 /// A disk on which GRUB finds the deployments listed in [`DecisionDisk::make`].
@@ -59,6 +73,9 @@ pub struct DecisionDisk {
     script: Vec<u8>,
     /// Where A and B lie, in bytes from the beginning of the disk.
     blocks: [u64; 2],
+    /// And the word that asks for another GRUB.
+    word: u64,
+    other: Option<CoreId>,
 }
 
 /// What is wrong with a deployment.
@@ -120,6 +137,9 @@ impl DecisionDisk {
             // Everything is inside the core image: the directory of modules may be lost.
             fs::remove_dir_all(top.path("@boot/grub").join(boot.platform())).expect("removed");
         }
+        if let Some(other) = &wish.other {
+            put_other(&top, other, boot, &uuid, dir.path());
+        }
         top.unmount().expect("unmounted");
         offline.close().expect("closed");
 
@@ -127,15 +147,19 @@ impl DecisionDisk {
             Some(fat) if boot == Boot::Efi => grub.place_on_esp(fat, &core).expect("room on the ESP"),
             _ => grub.embed(&disk, &scheme, &core).expect("embedded"),
         }
-        let mut made = Self { dir, boot, script, blocks: [RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR].map(|s| btrfs.offset + s * 512) };
+        let [a, b, word] = [RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, RAW_TRY_SECTOR].map(|s| btrfs.offset + s * 512);
+        let other = wish.other.as_ref().map(|other| other.id.clone());
+        let mut made = Self { dir, boot, script, blocks: [a, b], word, other };
         if let Some(fat) = fat {
-            let marks = [[b'A'; 512], [b'B'; 512]];
-            for (path, mark) in [FILE_BLOCK_A, FILE_BLOCK_B].iter().zip(&marks) {
+            let marks = [[b'A'; 512], [b'B'; 512], [b'W'; 512]];
+            for (path, mark) in [FILE_BLOCK_A, FILE_BLOCK_B, FILE_TRY].iter().zip(&marks) {
                 fat.make_dir(path.rsplit_once('/').expect("a directory").0).expect("made");
                 fat.write(path, mark).expect("written");
             }
-            made.blocks = marks.map(|mark| *made.find(&mark, true).first().expect("the file's sector"));
+            let [a, b, word] = marks.map(|mark| *made.find(&mark, true).first().expect("the file's sector"));
+            (made.blocks, made.word) = ([a, b], word);
         }
+        made.write(made.word, &asking(None));
         made
     }
 
@@ -166,6 +190,19 @@ impl DecisionDisk {
         let bytes = block.encode().expect("a block");
         self.set(Copy::A, &bytes);
         self.set(Copy::B, &bytes);
+    }
+
+    /// The other GRUB is asked for.
+    pub fn ask_for_other(&self) {
+        self.write(self.word, &asking(Some(self.other.as_ref().expect("another GRUB"))));
+    }
+
+    /// Whether it still is.
+    pub fn asks(&self) -> bool {
+        let mut bytes = vec![0; 512];
+        let file = fs::File::open(self.path()).expect("the disk");
+        file.read_exact_at(&mut bytes, self.word).expect("read");
+        bytes == asking(self.other.as_ref())
     }
 
     /// What a copy holds.
@@ -232,6 +269,35 @@ impl DecisionDisk {
         }
         found
     }
+}
+
+/// The word that asks for this build, or for none.
+fn asking(build: Option<&CoreId>) -> Vec<u8> {
+    let device = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(device.path(), vec![0; 1 << 20]).expect("written");
+    ast::boot::medium::Medium::Raw { device: device.path().to_owned() }.ask(build).expect("asked");
+    let at = usize::try_from(RAW_TRY_SECTOR * 512).expect("small");
+    fs::read(device.path()).expect("read")[at..at + 512].to_vec()
+}
+
+/// The files of another GRUB are where the script looks for them.
+fn put_other(top: &Mounted, other: &Other, boot: Boot, uuid: &str, scratch: &Path) {
+    let (fs_uuid, script) = if other.lost {
+        fs::write(scratch.join("grub.cfg"), "# nothing\n").expect("written");
+        ("00000000-1111-2222-3333-444444444444", scratch.join("grub.cfg"))
+    } else {
+        (uuid, top.path("@boot/grub/grub.cfg"))
+    };
+    let inside = Inside { platform: boot.platform(), fs_uuid, luks: &[], key: None, serial: Some(Serial { unit: 0, speed: 115_200 }), build: Some(&other.id) };
+    let parts = scratch.join("other");
+    inside.write_parts(&parts, &script).expect("parts");
+    let args = inside.arguments(&other.grub.modules, &parts);
+    crate::vm::tool::tool(&other.grub.mkimage.to_string_lossy(), &args.iter().map(AsRef::as_ref).collect::<Vec<&OsStr>>()).expect("grub-mkimage");
+    let core = fs::read(parts.join(CORE_NEW)).expect("an image");
+    let dir = top.path("@boot/grub").join(ast::layout::GRUB_BUILDS).join(other.id.to_string());
+    copy_modules(&other.grub.modules, &dir.join(boot.platform())).expect("modules");
+    fs::write(dir.join("core.img"), &core).expect("written");
+    fs::write(dir.join("core.sums"), sums("core.img", &core)).expect("written");
 }
 
 /// The content of the initramfs of a deployment, and of microcode before it.

@@ -9,6 +9,7 @@ mod documents;
 mod ast_sync;
 mod boot;
 mod examples;
+mod grub;
 mod live;
 mod machine;
 mod packages;
