@@ -94,7 +94,8 @@ pub(super) fn switch(esp: &Path, fs_uuid: &str, image: &[u8]) -> Result<()> {
 ///
 /// If interrupted: as [`switch`].
 pub(super) fn switch_back(esp: &Path, fs_uuid: &str, image: &[u8]) -> Result<()> {
-    for path in ours(esp, fs_uuid)? {
+    // The other way round: where firmware falls back to is never newer than what it starts.
+    for path in ours(esp, fs_uuid)?.into_iter().rev() {
         let other = beside(&path);
         let old = file::read_if_exists(&other)?.filter(|old| is_ours(old, fs_uuid));
         if old.is_some() && file::read(&path)? == image {
