@@ -9,6 +9,8 @@ use std::process::Command;
 use ast::care;
 use ast::deploy::{self, Etc, How};
 use ast::layout::{self, Part};
+use ast::loader::{Build, Loader, Stage, Update};
+use ast::store::document;
 use ast::store::machine::Block;
 use ast::sys::{btrfs, file};
 use common::*;
@@ -104,7 +106,13 @@ const BREAKS: &[Break] = &[
     ("C1", false, |m| {
         let machine = m.store().machine().cloned().expect("a machine");
         let luks = vec!["aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".to_owned()];
-        ast::store::document::save(&m.layout().document(layout::MACHINE), &ast::store::machine::Machine { luks, ..machine }).expect("saved");
+        document::save(&m.layout().document(layout::MACHINE), &ast::store::machine::Machine { luks, ..machine }).expect("saved");
+    }),
+    ("C1", false, |m| {
+        let id = "0123456789abcdef".parse().expect("a build");
+        let build = Build { id, version: "2.14".into(), platform: "i386-pc".into(), sha256: "none".into(), later: Default::default() };
+        let update = Update { build, stage: Stage::Try, old_core: None, switched_in: None, later: Default::default() };
+        document::save(&m.layout().document(layout::GRUB), &Loader { update: Some(update), ..Loader::default() }).expect("saved");
     }),
     ("C2", false, |m| care::save(&m.layout(), &care::Care { damaged: true, ..care::Care::default() }).expect("saved")),
 ];
@@ -197,7 +205,7 @@ fn b12_doctor_proves_that_the_block_can_be_written_by_writing_what_it_says() {
 fn every_rule_of_the_doctor_says_what_it_is_for() {
     let all: Vec<&str> = ast::doctor::CHECKS.iter().map(|check| check.promise).collect();
     let promised: Vec<String> =
-        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B9", "B12", "B16", "C1", "C2"].map(str::to_owned)).collect();
+        (1..=14).map(|n| format!("S{n}")).chain(["R3", "B7", "B9", "B12", "B16", "C1", "C1", "C2"].map(str::to_owned)).collect();
     assert_eq!(all, promised);
     for check in ast::doctor::CHECKS {
         assert!(!check.rule.is_empty() && !check.why.is_empty() && !check.fix.is_empty(), "{check:?}");

@@ -72,7 +72,7 @@ fn c1_another_grub_is_tried_once(boot: Boot, old: Suite, new: Suite) {
 fn damage(disk: &DecisionDisk, boot: Boot) {
     let offline = ast_tests::vm::Offline::open(disk.path()).expect("the disk");
     let top = offline.mount(if boot == Boot::Efi { 2 } else { 1 }, "subvolid=5").expect("mounted");
-    top.damage(&format!("@boot/grub/builds/{BUILD}/core.img"), Damage::ZeroMiddle).expect("damaged");
+    top.damage(format!("@boot/grub/builds/{BUILD}/core.img"), Damage::ZeroMiddle).expect("damaged");
     top.unmount().expect("unmounted");
     offline.close().expect("closed");
 }
