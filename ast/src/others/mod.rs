@@ -52,11 +52,15 @@ pub fn known(layout: &Layout) -> Vec<OtherSystem> {
     loaded.ok().flatten().map(|loaded| loaded.body.systems).unwrap_or_default().into_iter().filter(listed).collect()
 }
 
-/// The menu lists the systems that are on this machine now; they. `None` where the owner did not ask for them.
+/// The menu lists the systems that are on this machine now; they. `None` where the owner did not ask for them, and on a machine that does not run.
 ///
 /// If interrupted: what was known is listed.
 /// Refuses: where `os-prober` is missing or hangs; while another process holds the lock, after `wait`.
 pub fn refresh(sysroot: &Path, wait: Wait) -> Result<Option<Vec<OtherSystem>>, OthersError> {
+    // From another machine only its own disks are seen, and not by what runs here.
+    if sysroot != Path::new("/") {
+        return Ok(None);
+    }
     let store = Store::open(sysroot)?;
     let Some(machine) = store.machine().filter(|_| store.asks_for_others()) else { return Ok(None) };
     let found = find(machine)?;

@@ -14,6 +14,8 @@ use ast::tree::Later;
 use crate::decide::Decider;
 use crate::decide::disk::{DecisionDisk, Wish};
 use crate::lab::grub::{self, Platform, Suite};
+use crate::vm::offline::Offline;
+use crate::vm::{Disk, Vm, VmConfig};
 
 use super::rows::{documents, failed};
 use super::{BenchError, Time, median, shell};
@@ -82,10 +84,11 @@ fn in_grub(suite: Suite) -> Result<(), BenchError> {
     let taken = [looks("bench-menu-few", 0)?, looks("bench-menu-many", SNAPSHOTS)?];
     let medians = |pick: fn(&Looked) -> Duration| taken.each_ref().map(|all| median(all.iter().map(pick).collect()));
     let version = suite.version();
-    let rows: [(&str, fn(&Looked) -> Duration, fn(Duration, Duration) -> bool, &str); 3] = [
+    let rows: [(&str, fn(&Looked) -> Duration, fn(Duration, Duration) -> bool, &str); 4] = [
         ("main menu, script to painted", |l| l.main, |few, many| many.as_secs_f64() <= few.as_secs_f64() * 1.2, "≤ 1.2×"),
-        ("  of that, the script", |l| l.script, |few, _| few <= Duration::from_millis(50), "≤ 50 ms"),
+        ("  of that, the script", |l| l.script, |few, many| many.as_secs_f64() <= few.as_secs_f64() * 1.2, "≤ 1.2×"),
         ("submenu, key to painted", |l| l.submenu, |_, many| many <= Duration::from_secs(3), "≤ 3 s"),
+        ("its first group, key to painted", |l| l.group, |_, many| many <= Duration::from_secs(3), "≤ 3 s"),
     ];
     for (name, pick, well, wanted) in rows {
         let [few, many] = medians(pick);
@@ -93,7 +96,33 @@ fn in_grub(suite: Suite) -> Result<(), BenchError> {
         let well = if well(few, many) { "yes" } else { "NO" };
         println!("{:<44} {:>12} {:>12} {ratio:>7.2}×  {wanted}: {well}", format!("GRUB {version}: {name}"), Time(few), Time(many));
     }
+    let script = counted(&grub)?;
+    let well = if script <= Duration::from_millis(50) { "yes" } else { "NO" };
+    println!("{:<44} {:>12} {:>21}  ≤ 50 ms: {well}", format!("GRUB {version}: the script, 10⁹ instructions/s"), Time(script), "");
     Ok(())
+}
+
+/// Time of the script as GRUB's own clock has it, in a machine that does a thousand million instructions a second, whatever else runs here.
+fn counted(grub: &Grub) -> Result<Duration, BenchError> {
+    let around = Some([String::new(), String::new()]);
+    let disk = DecisionDisk::make(Boot::BiosGap, grub, &Wish { timeout: 60, modules: true, around, ..Wish::default() });
+    disk.set_both(&BootBlock { prev: Some(DeployId::new(5)), ..BootBlock::new(DeployId::new(6)) });
+    let offline = Offline::open(disk.path()).map_err(failed)?;
+    let system = offline.partitions().iter().max_by_key(|p| p.len).map(|p| p.number).unwrap_or(1);
+    let top = offline.mount(system, "subvolid=5").map_err(failed)?;
+    let (script, beside) = (top.path("@boot/grub/grub.cfg"), top.path("@boot/grub/timed.cfg"));
+    let io = |source| BenchError::Io { what: script.display().to_string(), source };
+    std::fs::rename(&script, &beside).map_err(io)?;
+    std::fs::write(&script, "insmod time\ntime source ($root)/@boot/grub/timed.cfg\necho ast-bench ends\n").map_err(io)?;
+    top.unmount().map_err(failed)?;
+    offline.close().map_err(failed)?;
+    let mut config = VmConfig::new("bench-menu-script");
+    config.mem_mb = 128;
+    config.extra_args = ["-icount", "shift=0,sleep=off"].map(String::from).into();
+    let mut vm = Vm::start(config.disk(Disk::raw(disk.path()))).map_err(failed)?;
+    let seen = vm.expect(r"Elapsed time: ([0-9.]+) seconds", SOON).map_err(failed)?;
+    let seconds = seen.groups.get(1).cloned().flatten().and_then(|text| text.parse().ok()).unwrap_or(f64::MAX);
+    Duration::try_from_secs_f64(seconds).map_err(failed)
 }
 
 /// Times of one start.
@@ -101,6 +130,7 @@ struct Looked {
     script: Duration,
     main: Duration,
     submenu: Duration,
+    group: Duration,
 }
 
 fn look(machine: &mut Decider<'_>) -> Result<Looked, BenchError> {
@@ -117,7 +147,13 @@ fn look(machine: &mut Decider<'_>) -> Result<Looked, BenchError> {
     let pressed = vm.elapsed();
     vm.send("\r").map_err(failed)?;
     let opened = seen(vm, "previous menu")?;
-    Ok(Looked { script: ended - begun, main: painted - begun, submenu: opened.saturating_sub(pressed) })
+    std::thread::sleep(SETTLED);
+    vm.skip();
+    let chosen = vm.elapsed();
+    vm.send("\r").map_err(failed)?;
+    // With few snapshots that is the first of them, which is not bootable and says so.
+    let inside = seen(vm, "previous menu|no kernel or no initramfs")?;
+    Ok(Looked { script: ended - begun, main: painted - begun, submenu: opened.saturating_sub(pressed), group: inside.saturating_sub(chosen) })
 }
 
 /// The menu is written, with all that a verb does besides.
