@@ -136,6 +136,11 @@ mod tests {
             ("/dev/sdb2:Debian GNU/Linux 12 (bookworm):Debian:linux", is("/dev/sdb2", "Debian GNU/Linux 12 (bookworm)", Start::Linux)),
             ("/dev/sdb3:openSUSE:openSUSE:linux:btrfs:UUID=1-2:subvol=@", is("/dev/sdb3", "openSUSE", Start::Linux)),
             ("/dev/mapper/vg-root::Fedora:linux", is("/dev/mapper/vg-root", "Fedora", Start::Linux)),
+            // As os-prober 1.81 printed it.
+            (
+                "/dev/loop5:Other Linux '; reboot; ' $(reboot) }:Other:linux",
+                is("/dev/loop5", "Other Linux '; reboot; ' $(reboot) }", Start::Linux),
+            ),
             // A name with colons, and one that ends like a type.
             ("/dev/sda1:a:b: c:L:linux", is("/dev/sda1", "a:b: c", Start::Linux)),
             ("/dev/sda1:x:efi:L:chain", is("/dev/sda1", "x:efi", Start::Sector)),
@@ -161,6 +166,16 @@ mod tests {
             (
                 "/dev/sdb1:/dev/sdb1:Debian:/boot/vmlinuz-6.1:/boot/initrd.img-6.1:root=UUID=1 ro quiet",
                 Some(("/dev/sdb1", "/boot/vmlinuz-6.1", &["/boot/initrd.img-6.1"], &["root=UUID=1", "ro", "quiet"])),
+            ),
+            // As linux-boot-prober 1.81 printed it.
+            (
+                "/dev/loop5:/dev/loop5:Other Linux:/boot/vmlinuz-1:/boot/initrd.img-1:root=LABEL=other ro console=ttyS0,115200 panic=5 word=\"a b\"",
+                Some((
+                    "/dev/loop5",
+                    "/boot/vmlinuz-1",
+                    &["/boot/initrd.img-1"],
+                    &["root=LABEL=other", "ro", "console=ttyS0,115200", "panic=5", "word=a b"],
+                )),
             ),
             // /boot is a partition of its own.
             ("/dev/sdb2:/dev/sdb1::/boot/vmlinuz:/boot/a.img /boot/b.img:ro", Some(("/dev/sdb1", "/vmlinuz", &["/a.img", "/b.img"], &["ro"]))),
