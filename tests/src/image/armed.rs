@@ -33,13 +33,9 @@ fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<
     let key = Key::new("armed").with(fresh.as_os_str().as_encoded_bytes()).with(packages.as_os_str().as_encoded_bytes()).with(include_str!("armed.rs"));
     let what = if promote { "promoted" } else { "armed" };
     let dir = cache.join("images").join(format!("{}-{what}-{}-{}", column.name(), state.name(), key.name()));
-    let programs = own::binaries()?;
     let mut failed = None;
     let made = once(&dir, |new| {
-        let disk = new.join("disk.raw");
-        // Namespaces are a thread's: this one is not to lose its own.
-        let result = std::thread::scope(|scope| scope.spawn(|| arm(&programs, &fresh, &packages, &disk, promote)).join());
-        result.unwrap_or_else(|_| Err("the thread that arms died".to_owned())).map_err(|why| {
+        on_machine(&fresh, &packages, &new.join("disk.raw"), |root, programs| arm(root, programs, promote)).map_err(|why| {
             failed = Some(why.clone());
             crate::lab::Error::NothingBuilt { what: "the service", dir: PathBuf::from(why) }
         })
@@ -54,7 +50,21 @@ fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<
     }
 }
 
-fn arm(programs: &Path, fresh: &Path, packages: &Path, disk: &Path, promote: bool) -> Result<(), String> {
+/// `disk` is a copy of the fresh machine on which `work` was done: given the machine's root, mounted, and the directory of our programs, in namespaces
+/// where the machine's mirror offers `packages`.
+pub(super) fn on_machine(
+    fresh: &Path,
+    packages: &Path,
+    disk: &Path,
+    work: impl FnOnce(&Path, &Path) -> Result<(), String> + Send,
+) -> Result<(), String> {
+    let programs = own::binaries().map_err(|e| e.to_string())?;
+    // Namespaces are a thread's: this one is not to lose its own.
+    let result = std::thread::scope(|scope| scope.spawn(|| mounted(fresh, packages, disk, |root| work(root, &programs))).join());
+    result.unwrap_or_else(|_| Err("the thread that works died".to_owned()))
+}
+
+fn mounted(fresh: &Path, packages: &Path, disk: &Path, work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     sh(&format!("cp --sparse=always {} {}", fresh.display(), disk.display()))?;
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let offline = Offline::open(disk).map_err(|e| said(&e))?;
@@ -83,18 +93,9 @@ fn arm(programs: &Path, fresh: &Path, packages: &Path, disk: &Path, promote: boo
             fs::write(&to, fat.read(&format!("/{name}")).map_err(|e| said(&e))?).map_err(|e| said(&e))?;
         }
     }
-    let good = format!("{} --sysroot {} good", programs.join("ast").display(), root.path().display());
     fs::create_dir_all(root.path().join("run/ast")).map_err(|e| said(&e))?;
-    fs::write(root.path().join("run/ast/booted"), "d=1\nset=0.1\nwhy=good\nenv=ok\n").map_err(|e| said(&e))?;
-    // The gate of the machine that runs the update has judged its own start before.
-    sh(&good)?;
-    let out = Command::new(programs.join("ast-autoupdate")).arg("--sysroot").arg(root.path()).arg("run").output().map_err(|e| said(&e))?;
+    let worked = work(root.path());
     drop(mirror);
-    if promote {
-        fs::write(root.path().join("run/ast/booted"), "d=2\nset=1.1\nwhy=trial\narm=1\nleft=2\nenv=ok\n").map_err(|e| said(&e))?;
-        sh(&good)?;
-    }
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
     if let Some(number) = fat {
         let fat = offline.fat(number).map_err(|e| said(&e))?;
         for name in BLOCKS {
@@ -104,6 +105,22 @@ fn arm(programs: &Path, fresh: &Path, packages: &Path, disk: &Path, promote: boo
     sh(&format!("umount --recursive {0}/var {0}/boot {0}/.snapshots", root.path().display()))?;
     offline.close().map_err(|e| said(&e))?;
     fs::remove_file(&link).map_err(|e| said(&e))?;
+    worked
+}
+
+/// The update is deployed as a trial, by the real service; promoted by the command that a person would use.
+fn arm(root: &Path, programs: &Path, promote: bool) -> Result<(), String> {
+    let said = |e: &dyn std::fmt::Display| e.to_string();
+    let good = format!("{} --sysroot {} good", programs.join("ast").display(), root.display());
+    fs::write(root.join("run/ast/booted"), "d=1\nset=0.1\nwhy=good\nenv=ok\n").map_err(|e| said(&e))?;
+    // The gate of the machine that runs the update has judged its own start before.
+    sh(&good)?;
+    let out = Command::new(programs.join("ast-autoupdate")).arg("--sysroot").arg(root).arg("run").output().map_err(|e| said(&e))?;
+    if promote {
+        fs::write(root.join("run/ast/booted"), "d=2\nset=1.1\nwhy=trial\narm=1\nleft=2\nenv=ok\n").map_err(|e| said(&e))?;
+        sh(&good)?;
+    }
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
     if out.status.success() && text.contains("trial") { Ok(()) } else { Err(text) }
 }
 
@@ -117,7 +134,7 @@ fn mount(device: &str, root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn sh(line: &str) -> Result<String, String> {
+pub(super) fn sh(line: &str) -> Result<String, String> {
     let out = Command::new("sh").args(["-ec", line]).output().map_err(|e| format!("{line}: {e}"))?;
     if out.status.success() {
         return Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned());

@@ -3,9 +3,11 @@
 pub mod armed;
 pub mod column;
 pub mod settle;
+pub mod worked;
 
 pub use armed::{armed, promoted};
 pub use column::Column;
+pub use worked::worked;
 
 use crate::lab::cache::{Key, keep_recent, once, project_dir, tests_dir};
 use crate::lab::grub::{self, Grub};
