@@ -245,6 +245,44 @@ fn s3_a_damaged_tree_is_rebuilt_and_loses_no_snapshot() {
 }
 
 #[test]
+fn s3_a_damaged_machine_document_is_written_anew_and_always_has_an_older_copy() {
+    if skipped() {
+        return;
+    }
+    // Laid out by an ast that left no older copy of it.
+    let machine = Machine1::new(Block::Raw);
+    let path = machine.layout().document(layout::MACHINE);
+    let older = file::old_copy(&path).expect("name");
+    let whole = text_bytes(&path);
+    assert!(!older.exists());
+    assert!(!machine.lock().repaired().needs_attention());
+    assert_eq!(text_bytes(&older), whole);
+    let before = machine.store().machine().cloned().expect("a machine");
+    for damage in [&whole[..whole.len() / 2], &[0; 4096], b""] {
+        file::replace(&path, damage).expect("damaged");
+        // A deployment that nothing names any more: it goes, so deleting is not held.
+        make_deployment(&machine.layout(), d(7), set("0.1"));
+        let locked = machine.lock();
+        let repaired = locked.repaired();
+        assert!(matches!(repaired.mended.first(), Some(Mended::Machine(_))) && repaired.needs_attention(), "{repaired:?}");
+        assert!(repaired.problems.is_empty() && locked.block().is_ok(), "{repaired:?}");
+        drop(locked);
+        assert_eq!((machine.store().machine().cloned(), text_bytes(&older)), (Some(before.clone()), text_bytes(&path)));
+        assert_eq!(machine.on_disk(), ["set 0.1", "deployment 1"]);
+        assert!(machine.lock().repaired().mended.is_empty());
+    }
+    std::fs::remove_file(&path).expect("gone");
+    assert!(matches!(machine.lock().repaired().mended.first(), Some(Mended::Machine(_))));
+    // The older copy never names another boot block than the document.
+    let moved = ast::store::machine::Machine { block: Block::Local, ..before };
+    moved.save(&machine.layout()).expect("saved");
+    assert_eq!(text_bytes(&older), text_bytes(&path));
+    file::replace(&older, b"{").expect("damaged");
+    assert!(machine.store().lock(Wait::No).is_ok());
+    assert_eq!(text_bytes(&older), text_bytes(&path));
+}
+
+#[test]
 fn b5_the_boot_block_is_mended_from_its_copy_or_from_what_is_baked() {
     if skipped() {
         return;

@@ -134,7 +134,7 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
 
     // What is installed is judged by it: on an encrypted disk an image has to unlock that.
     let documents = Layout::of_top_level(&top);
-    document::save(&documents.document(layout::MACHINE), machine)?;
+    machine.save(&documents)?;
     let staging = Staging::create(&top, &root)?;
     staging.install(&wish.packages)?;
     staging.make_keyring()?;

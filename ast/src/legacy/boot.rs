@@ -22,7 +22,7 @@ use crate::grub::release::{version, writes_raw};
 use crate::grub::{Baked, BootEnv, ScriptConfig, Serial, script};
 use crate::layout::{self, BOOT_ENV, ESP_MOUNT, Layout, Part};
 use crate::store::machine::{Block, Firmware, Machine, Migration};
-use crate::store::{Locked, Store, document, stop_point};
+use crate::store::{Locked, Store, stop_point};
 use crate::sys::mount::{self, Mounted, MsFlags};
 use crate::sys::{btrfs, device, file};
 use crate::volumes::MountEntry;
@@ -196,7 +196,7 @@ fn change(store: &Store, top: &Top, found: &BootLoader) -> Result<()> {
         migration: Some(Migration::Boot),
         ..old.clone()
     };
-    document::save(&layout.document(layout::MACHINE), &machine)?;
+    machine.save(layout)?;
     Ok(file::syncfs(layout.snapshots())?)
 }
 

@@ -5,7 +5,7 @@ use super::{FSTREE, LegacyError, Result};
 use crate::grub::install::{ORIGINAL_MENU, baked_in};
 use crate::layout::Layout;
 use crate::store::machine::{Machine, Migration};
-use crate::store::{Locked, Store, document, stop_point};
+use crate::store::{Locked, Store, stop_point};
 use crate::sys::{btrfs, file};
 use crate::volumes::{self, Mounts, VolumeError};
 
@@ -52,7 +52,7 @@ pub fn finish(locked: &Locked) -> Result<()> {
     }
     stop_point("migrate: machine");
     let machine = locked.machine().ok_or_else(|| LegacyError::Nothing(layout.snapshots().to_owned()))?;
-    document::save(&layout.document(crate::layout::MACHINE), &Machine { migration: None, ..machine.clone() })?;
+    Machine { migration: None, ..machine.clone() }.save(layout)?;
     Ok(file::syncfs(layout.snapshots())?)
 }
 

@@ -205,9 +205,11 @@ fn plan(layout: &Layout, found: &Found, tree: &Tree, inside: &Path) -> Result<Pl
         later: Later::new(),
     };
     let block = BootBlock::new(DEPLOYMENT).encode()?;
+    let of_machine = layout.document(layout::MACHINE);
     let documents = [
         (layout.deployment_record(DEPLOYMENT), encode(&layout.deployment_record(DEPLOYMENT), &record)?),
-        (layout.document(layout::MACHINE), encode(&layout.document(layout::MACHINE), &machine)?),
+        (file::old_copy(&of_machine)?, encode(&of_machine, &machine)?),
+        (of_machine.clone(), encode(&of_machine, &machine)?),
         (layout.document(layout::LOCAL_BLOCK), [block, block].concat()),
     ];
     prepare.extend(documents.map(|(path, bytes)| Step::Write { path, bytes }));

@@ -163,6 +163,23 @@ pub fn save<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
     Ok(())
 }
 
+/// The older copy of the document at `path` says what that says now, on a place of its own. For documents that are hardly ever written: nothing
+/// else would leave them an older copy, or only one that is out of date.
+///
+/// If interrupted: the older copy is whole, old or new.
+pub fn save_older_copy(path: &Path) -> Result<(), DocumentError> {
+    // What cannot be read, or is only for a newer ast to write, pushes nothing out.
+    if !load_one::<Value>(path)?.writable {
+        return Ok(());
+    }
+    let older = file::old_copy(path)?;
+    let bytes = file::read(path)?;
+    if file::read_if_exists(&older)?.is_none_or(|there| there != bytes) {
+        file::replace(&older, &bytes)?;
+    }
+    Ok(())
+}
+
 /// The bytes of a document with this body.
 pub fn encode<T: Serialize>(path: &Path, body: &T) -> Result<Vec<u8>, DocumentError> {
     let to_error = |source| DocumentError::Body { path: path.to_owned(), source };

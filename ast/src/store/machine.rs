@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::document::{self, DocumentError};
 use crate::cmdline::BlockPlace;
+use crate::layout::{self, Layout};
 use crate::tree::Later;
 
 /// How the firmware starts GRUB.
@@ -72,6 +74,17 @@ pub struct Machine {
     /// Fields of a later version.
     #[serde(flatten)]
     pub later: Later,
+}
+
+impl Machine {
+    /// `machine.json` says this, and its older copy too: one that named another boot block would be worse than none.
+    ///
+    /// If interrupted: the document is whole, old or new; the next repair makes its older copy.
+    pub fn save(&self, layout: &Layout) -> Result<(), DocumentError> {
+        let path = layout.document(layout::MACHINE);
+        document::save(&path, self)?;
+        document::save_older_copy(&path)
+    }
 }
 
 /// `numbers.json`: the lowest numbers never given out. Written before a number is used; a crash only skips some (S6).

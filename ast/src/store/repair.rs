@@ -2,9 +2,12 @@
 //!
 //! The order is part of the promise (S14): tree, boot block, links and menu, sync, and only then anything is deleted.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use super::document::{self, DocumentError};
+use super::document::{self, DocumentError, Loaded};
+use super::machine::Machine;
 use super::open::{Locked, Store};
 use super::{StoreError, collect, derive, run, stop};
 use crate::boot::block::BootBlock;
@@ -21,6 +24,8 @@ use crate::volumes;
 pub enum Mended {
     /// The tree document was damaged; it now says what its older copy and the sets on disk say.
     Tree(String),
+    /// `machine.json` was damaged; it says again what its older copy says.
+    Machine(String),
     /// This copy of the boot block was not whole; it was written from the other one.
     Copy(char),
     /// The copies differed, because GRUB counts in the one it reads; both are what GRUB saw. Happens after every boot.
@@ -47,7 +52,7 @@ pub struct Repaired {
 impl Repaired {
     /// Whether a person should hear of it (exit code 5), rather than it being the daily business after a boot or a deploy.
     pub fn needs_attention(&self) -> bool {
-        !self.problems.is_empty() || self.mended.iter().any(|m| matches!(m, Mended::Tree(_) | Mended::Copy(_) | Mended::Block(_)))
+        !self.problems.is_empty() || self.mended.iter().any(|m| matches!(m, Mended::Tree(_) | Mended::Machine(_) | Mended::Copy(_) | Mended::Block(_)))
     }
 }
 
@@ -55,6 +60,7 @@ impl std::fmt::Display for Mended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tree(why) => write!(f, "the tree was rebuilt from its older copy and what is on disk, because {why}"),
+            Self::Machine(why) => write!(f, "machine.json was written anew from its older copy, because {why}"),
             Self::Copy(name) => write!(f, "copy {name} of the boot block was damaged and is whole again"),
             Self::Counters => write!(f, "both copies of the boot block are as GRUB left the one it read"),
             Self::Block(what) => write!(f, "both copies of the boot block were damaged; they now say: {what}"),
@@ -72,6 +78,9 @@ impl std::fmt::Display for Mended {
 pub(super) fn repair(locked: &mut Locked) {
     let mut problems = Vec::new();
     if let Err(error) = tree(locked).and_then(|()| locked.store.tree().map(drop)) {
+        problems.push(error);
+    }
+    if let Err(error) = machine(locked) {
         problems.push(error);
     }
     match block(&mut locked.store) {
@@ -118,12 +127,35 @@ fn tree(locked: &mut Locked) -> Result<(), StoreError> {
     }
     let path = store.layout().document(layout::TREE);
     stop::point("repair: tree");
-    // The damaged one is kept for whoever wants to know.
-    if let Some(bytes) = file::read_if_exists(&path)? {
-        file::replace(&path.with_extension("json.damaged"), &bytes)?;
-    }
+    keep_damaged(&path)?;
     document::save(&path, store.tree()?)?;
     locked.repaired.mended.push(Mended::Tree(damage.to_string()));
+    Ok(())
+}
+
+/// The document says what its older copy says, if it was damaged; and it has an older copy.
+fn machine(locked: &mut Locked) -> Result<(), StoreError> {
+    let path = locked.store.layout().document(layout::MACHINE);
+    match document::load_if_exists::<Machine>(&path) {
+        Ok(Some(Loaded { body, damage: Some(damage), .. })) => {
+            stop::point("repair: machine");
+            keep_damaged(&path)?;
+            document::save(&path, &body)?;
+            locked.repaired.mended.push(Mended::Machine(damage.to_string()));
+        }
+        // A full disk is no reason to stop: nothing needs the copy today.
+        Ok(Some(_)) => document::save_older_copy(&path).unwrap_or_else(|error| tracing::warn!("no older copy: {error}")),
+        // What needs it says so.
+        Ok(None) | Err(_) => {}
+    }
+    Ok(())
+}
+
+/// A damaged document is kept for whoever wants to know.
+fn keep_damaged(path: &Path) -> Result<(), StoreError> {
+    if let Some(bytes) = file::read_if_exists(path)? {
+        file::replace(&path.with_extension("json.damaged"), &bytes)?;
+    }
     Ok(())
 }
 
