@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use crate::{root, trial};
 
 /// How long the last message stays on the screen before a restart.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the disks get to take what is still in memory (10 s). One that hangs never ends a sync, and outside of a trial no watchdog runs; what
+/// the initramfs writes is synced where it is written, so nothing of ours waits for this.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
 /// Exit status where tests ask for no restart.
 const WOULD_RESTART: u8 = 3;
 
@@ -290,7 +294,9 @@ fn restart(options: &Options, voice: &Voice) -> ExitCode {
         return ExitCode::from(WOULD_RESTART);
     }
     voice.error("restarting");
-    nix::unistd::sync();
+    if !ends_within(SYNC_LIMIT, nix::unistd::sync) {
+        voice.error("a disk does not answer: restarting all the same");
+    }
     sleep(LAST_WORDS);
     match nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT) {
         Ok(never) => match never {},
@@ -298,5 +304,29 @@ fn restart(options: &Options, voice: &Voice) -> ExitCode {
             voice.error(&format!("cannot restart: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether `work` has ended after `limit` at most. It goes on in a thread of its own if it has not.
+fn ends_within(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, ended) = mpsc::channel();
+    let run = move || {
+        work();
+        // Nobody listens any more if it took too long.
+        done.send(()).unwrap_or_default();
+    };
+    std::thread::Builder::new().spawn(run).is_ok() && ended.recv_timeout(limit).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b9_a_disk_that_hangs_keeps_no_machine_from_restarting() {
+        let began = std::time::Instant::now();
+        assert!(!ends_within(Duration::from_millis(50), || sleep(Duration::from_secs(100))));
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert!(ends_within(Duration::from_secs(600), || sleep(Duration::from_millis(50))), "what ends is waited for");
     }
 }
