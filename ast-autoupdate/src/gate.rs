@@ -22,8 +22,9 @@ use crate::memory::Memory;
 use crate::voice::{Message, Voice};
 use crate::{baseline, cycle};
 
-/// What a start has to reach.
-const TARGET: &str = "multi-user.target";
+/// What a start has to reach, one of them: what the machine boots to (default.target) need not pull in multi-user.target, and with
+/// `systemd.unit=` on the kernel command line a start may end at multi-user.target and not at the default.
+const TARGETS: [&str; 2] = ["multi-user.target", "default.target"];
 /// How long the gate waits for another writer of the store.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,13 +75,13 @@ fn look(sysroot: &Path, layout: &Layout, booted: &Booted, settings: &Settings, v
     let on_trial = booted.on_trial();
     let mut seen = Seen {
         on_trial,
-        target: TARGET.to_owned(),
+        target: TARGETS.join(" or "),
         ignored: settings.ignore_units.clone(),
         baseline: baseline::load(layout),
         ..Seen::default()
     };
     let blind = |error: &dyn std::error::Error, seen: &mut Seen| seen.blind.push(chain(error));
-    match health::is_active(TARGET) {
+    match health::one_is_active(&TARGETS) {
         Ok(active) => seen.reached = active,
         Err(error) => blind(&error, &mut seen),
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub use baseline::Baseline;
 pub use checks::{Check, Kind, Outcome, Ran, find, run};
 pub use gate::{Report, Seen, judge};
-pub use units::{Failed, failed_units, is_active, parse};
+pub use units::{Failed, failed_units, one_is_active, parse};
 
 /// Name of the document with the units that fail on the good deployment too.
 pub const BASELINE: &str = "baseline.json";

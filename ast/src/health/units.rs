@@ -44,8 +44,8 @@ pub fn parse(json: &str) -> Result<Vec<Failed>, HealthError> {
     Ok(units)
 }
 
-/// Whether `unit` is active.
-pub fn is_active(unit: &str) -> Result<bool, HealthError> {
-    let ask = Invocation::new(Program::Systemctl).args(["is-active", "--quiet", unit]);
+/// Whether at least one of `units` is active.
+pub fn one_is_active(units: &[&str]) -> Result<bool, HealthError> {
+    let ask = Invocation::new(Program::Systemctl).args(["is-active", "--quiet"]).args(units);
     Ok(exec::run(&ask, Options::capture().timeout(PATIENCE))?.status.success())
 }

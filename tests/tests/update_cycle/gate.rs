@@ -175,6 +175,33 @@ fn the_gate_under_a_real_systemd() {
     assert_eq!(bed.store().block().expect("block").trial.map(|t| t.deployment), Some(theirs), "{text}");
 }
 
+/// What a kiosk boots to that needs nothing of multi-user.target.
+const KIOSK: &str = "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\nWants=end-of-test.service\n";
+
+#[test]
+fn b2_a_machine_that_boots_to_a_target_of_its_own_is_judged_by_that() {
+    if skipped() {
+        return;
+    }
+    let bed = bed();
+    let (d, arm) = trial(&bed, &[], &[("kiosk.target", KIOSK)]);
+    let etc = bed.layout().deployment_part(d, Part::Etc).join("systemd/system");
+    symlink("kiosk.target", etc.join("default.target")).expect("default");
+    // The unit and what pulls it in are those of this tree; the image may have been made with others.
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    fs::copy(packaging.join("ast-health.service"), etc.join("ast-health.service")).expect("unit");
+    let wants: Vec<_> = fs::read_dir(&packaging).expect("units").flatten().map(|entry| entry.path()).collect();
+    for dir in wants.iter().filter(|dir| dir.to_string_lossy().ends_with(".wants") && dir.join("ast-health.service").is_symlink()) {
+        let dir = etc.join(dir.file_name().expect("a name"));
+        fs::create_dir_all(&dir).expect("dir");
+        symlink("../ast-health.service", dir.join("ast-health.service")).expect("link");
+    }
+    let (status, text) = start(&bed, d, &record(d, arm), true);
+    assert_eq!(status, COMPLETE, "{text}");
+    assert_eq!(bed.store().block().expect("block").good, d, "{text}");
+    assert!(!text.contains("Multi-User System"), "{text}");
+}
+
 fn prepare_check(bed: &Bed, d: DeployId, name: &str, script: &str) {
     let path = bed.layout().deployment_part(d, Part::Etc).join("ast/health.d/required.d").join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("check");
