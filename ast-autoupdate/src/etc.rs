@@ -21,10 +21,12 @@ use crate::error::Error;
 pub fn merge_again(sysroot: &Path, layout: &Layout, booted: &Booted) -> Result<Option<Report>, Error> {
     let (Some(d), Some(arm)) = (booted.d, booted.arm) else { return Ok(None) };
     // What a person deploys gets the `/etc` that this person asked for.
-    if updates::load(layout)?.state.arming() != Some((d, arm)) {
+    let state = updates::load(layout)?.state;
+    if state.arming() != Some((d, arm)) {
         return Ok(None);
     }
-    let from = Store::open(sysroot)?.block()?.good;
+    let store = Store::open(sysroot)?;
+    let from = crate::facts::etc_for(&store, &store.block()?, state.update().map(|update| update.parent));
     let dir = layout.work().join(Token::next()?.to_string());
     file::make_dirs(&dir)?;
     let merged = in_scratch(layout, from, d, &dir);

@@ -2,15 +2,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ast::boot::block::BootBlock;
+use ast::boot::booted::Booted;
 use ast::boot::stage::Stage;
 use ast::config::autoupdate::{self, Keep};
 use ast::deploy::record;
 use ast::id::{DeployId, SetId};
-use ast::layout::STAGE;
+use ast::layout::{Layout, STAGE};
 use ast::retain;
 use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
 use ast::updates::{Changes, Facts, Prepared, Request, Updates};
+use ast::work::Parts;
+use ast::{pacman, verify, volumes};
 
 use crate::error::{Error, chain};
 
@@ -41,7 +45,7 @@ pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Fac
         trial_set: block.trial.and_then(|t| set_of(store, t.deployment)),
         trial_changes: trial_changes(store, good_set, block.trial.and_then(|t| set_of(store, t.deployment))),
         stage: Stage::parse(&String::from_utf8_lossy(&stage)),
-        parent: parent(store, block.good, good_set)?,
+        parent: parent(store, block.good, good_set, &booted)?,
         ours: updates.own_snapshots().iter().filter_map(|p| own(store, p)).collect(),
         good_well: store.layout().deployment_well(block.good).exists(),
         spare,
@@ -71,10 +75,37 @@ fn trial_changes(store: &Store, good: Option<SetId>, trial: Option<SetId>) -> Op
 }
 
 /// What an update is cloned from: the default's snapshot as its owner has it by now; what was deployed, if that snapshot is gone.
-fn parent(store: &Store, good: DeployId, good_set: Option<SetId>) -> Result<SetId, Error> {
-    match good_set {
-        Some(set) => Ok(store.set_of(set.snapshot).unwrap_or(set)),
-        None => Err(record::load(store.layout(), good).err().map_or(ast::store::StoreError::NoDeployment(good), Into::into).into()),
+///
+/// Where something proven runs in the place of the default and the default's set has rotted, what runs: a copy of the rotten one would be
+/// refused for not being whole, again and again, on the very machine that an update would mend.
+fn parent(store: &Store, good: DeployId, good_set: Option<SetId>, booted: &Booted) -> Result<SetId, Error> {
+    let layout = store.layout();
+    let latest = |set: SetId| store.set_of(set.snapshot).unwrap_or(set);
+    let wanted = good_set.map(latest);
+    let stands_in = booted.d.filter(|d| *d != good && !booted.volatile && layout.deployment_well(*d).exists());
+    if let Some(running) = stands_in.and_then(|d| set_of(store, d).or(booted.set))
+        && !wanted.is_some_and(|set| is_sound(layout, set))
+        && let Some(set) = [latest(running), running].into_iter().find(|set| is_sound(layout, *set))
+    {
+        return Ok(set);
+    }
+    wanted.ok_or_else(|| record::load(layout, good).err().map_or(StoreError::NoDeployment(good), Into::into).into())
+}
+
+/// Whether a copy of this set can be upgraded to something that starts.
+fn is_sound(layout: &Layout, set: SetId) -> bool {
+    let parts = Parts::of_set(layout, set);
+    let has_packages = || pacman::installed(&parts.root).is_ok_and(|packages| packages.iter().next().is_some());
+    volumes::is_whole_set(layout, set) && has_packages() && verify::check(&parts).is_empty()
+}
+
+/// The deployment whose `/etc` an update of `parent` gets: the default's; that of the one before it, if the update was made of that because
+/// the default has rotted. The same at the deploy and at the first start.
+pub fn etc_for(store: &Store, block: &BootBlock, parent: Option<SetId>) -> DeployId {
+    let made_of = |d: DeployId| parent.is_some_and(|set| store.snapshot_of(d) == Some(set.snapshot));
+    match block.prev {
+        Some(prev) if !made_of(block.good) && made_of(prev) => prev,
+        _ => block.good,
     }
 }
 

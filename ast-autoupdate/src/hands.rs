@@ -96,7 +96,7 @@ impl<'a> Hands<'a> {
             (Effect::PlanDeploy(set), _) => {
                 let store = self.lock()?;
                 self.see_baseline(&store);
-                crate::update::plan_deploy(store, set)?
+                crate::update::plan_deploy(store, set, updates.state.update().map(|update| update.parent))?
             }
             (Effect::CommitSeal, Work::Planned(planned)) => {
                 let Planned { mut store, plan, ready } = *planned;

@@ -13,6 +13,7 @@ use ast::updates::{Candidate, Change, Changes, Event};
 use ast::work::{Parts, ReadyToSeal, WorkError, WorkingCopy};
 
 use crate::error::Error;
+use crate::facts;
 use crate::voice::Voice;
 
 /// Where databases are fetched for a look, below the documents: on disk, since /run is small. Emptied by nobody: the next look is faster.
@@ -102,10 +103,10 @@ pub fn plan_seal(store: Locked, ready: ReadyToSeal, update: &Candidate) -> Resul
     Ok((Work::Planned(Box::new(Planned { store, plan, ready: Some(ready) })), Event::SealPlanned(new)))
 }
 
-/// The plan that puts `set` on trial, with the default's `/etc` merged into it.
+/// The plan that puts `set`, made of `parent`, on trial, with the default's `/etc` merged into it.
 ///
 /// Refuses: while something is on trial, and a snapshot that somebody changed meanwhile.
-pub fn plan_deploy(store: Locked, set: SetId) -> Result<(Work, Event), Error> {
+pub fn plan_deploy(store: Locked, set: SetId, parent: Option<SetId>) -> Result<(Work, Event), Error> {
     let block = store.boot_block()?;
     if block.trial.is_some() {
         return Err(StoreError::Stale("something else was put on trial meanwhile").into());
@@ -114,7 +115,7 @@ pub fn plan_deploy(store: Locked, set: SetId) -> Result<(Work, Event), Error> {
     if now != set {
         return Err(StoreError::Moved { from: set, now }.into());
     }
-    let (plan, d) = deploy::plan_deploy(&store, set.snapshot, How::Trial, Etc::MergedFrom(block.good))?;
+    let (plan, d) = deploy::plan_deploy(&store, set.snapshot, How::Trial, Etc::MergedFrom(facts::etc_for(&store, block, parent)))?;
     let Commit::Boot { after, .. } = &plan.commit else { return Err(Error::Lost) };
     let arm = after.arm;
     Ok((Work::Planned(Box::new(Planned { store, plan, ready: None })), Event::DeployPlanned { d, arm }))

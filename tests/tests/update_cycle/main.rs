@@ -5,6 +5,7 @@
 mod bed;
 mod care;
 mod gate;
+mod rot;
 mod years;
 
 use std::fs;

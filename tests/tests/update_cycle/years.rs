@@ -46,7 +46,7 @@ fn sealed(bed: &Bed, parent: SnapshotId) -> SnapshotId {
 }
 
 /// An update of the default is sealed, armed, booted and promoted. Its snapshot and its deployment.
-fn promoted(bed: &Bed) -> (SnapshotId, DeployId) {
+pub fn promoted(bed: &Bed) -> (SnapshotId, DeployId) {
     let store = bed.store();
     let good = store.block().expect("block").good;
     let parent = store.snapshot_of(good).expect("a record");

@@ -1,0 +1,72 @@
+//! Updates of a machine that something has gone wrong with which only an update mends.
+
+use std::fs;
+use std::path::Path;
+
+use ast::deploy;
+use ast::id::{DeployId, SnapshotId};
+use ast::layout::Part;
+use ast::sys::btrfs;
+use ast_tests::lab::repo::State;
+
+use super::bed::{Bed, skipped};
+use super::years::promoted;
+
+/// What rots or is meddled with in a sealed subvolume.
+fn in_sealed(subvolume: &Path, work: impl FnOnce()) {
+    btrfs::set_read_only(subvolume, false).expect("opened");
+    work();
+    btrfs::set_read_only(subvolume, true).expect("sealed");
+}
+
+#[test]
+fn b2_b9_where_the_default_has_rotted_what_runs_is_updated_and_its_etc_goes_along() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let first = DeployId::new(1);
+    fs::write(bed.layout().deployment_well(first), "1\n").expect("it has booted well");
+    let (rotten, d) = promoted(&bed);
+    let layout = bed.layout();
+    let etc = |d: DeployId, name: &str| layout.deployment_part(d, Part::Etc).join(name);
+    fs::write(etc(d, "of-the-rotten"), "x").expect("file");
+    // Its set has no init any more; the initramfs has started the one before.
+    let root = layout.set_part(bed.store().set_of(rotten).expect("whole"), Part::Root);
+    in_sealed(&root, || fs::remove_dir_all(root.join("usr/lib/systemd")).expect("rotten"));
+    bed.booted(&format!("d={first}\nset=0.1\nwhy=once\nwanted=deployment {d}\nreason=it has no init\nenv=ok\n"));
+    fs::write(etc(first, "while-it-stood-in"), "mine").expect("file");
+
+    bed.offer(State::V3);
+    let said = bed.cycle();
+    let block = bed.store().block().expect("block");
+    let trial = block.trial.unwrap_or_else(|| panic!("nothing is tried: {said}")).deployment;
+    let new = bed.store().snapshot_of(trial).expect("a record");
+    assert_eq!(bed.store().tree().expect("tree").get(new).expect("there").parent, Some(SnapshotId::BASE));
+    assert_eq!(fs::read_to_string(etc(trial, "while-it-stood-in")).expect("merged"), "mine");
+    assert!(!etc(trial, "of-the-rotten").exists());
+    assert!(bed.updates().blocked.is_empty());
+
+    // At its first start the same /etc is asked again.
+    fs::write(etc(first, "while-it-stood-in"), "mine, later").expect("file");
+    bed.booted(&format!("d={trial}\nset={new}.1\nwhy=trial\narm={}\nleft=2\nenv=ok\nblock=raw\n", block.arm));
+    assert!(bed.run(&["first-boot"], None).status.success());
+    assert_eq!(fs::read_to_string(etc(trial, "while-it-stood-in")).expect("merged"), "mine, later");
+    assert!(!etc(trial, "of-the-rotten").exists());
+
+    // Where the default is whole, and only what runs is another one, it is what is updated.
+    let store = bed.store();
+    let plan = deploy::plan_fail_trial(&store, trial, block.arm, "test").expect("planned").expect("a trial");
+    drop(store.lock(ast::sys::lock::Wait::No).expect("locked").run(plan).expect("cleared"));
+    in_sealed(&root, || {
+        let source = layout.set_part("0.1".parse().expect("set"), Part::Root).join("usr/lib/systemd");
+        super::bed::sh(&format!("cp -a {} {}", source.display(), root.join("usr/lib").display()));
+    });
+    bed.booted(&format!("d={first}\nset=0.1\nwhy=once\nwanted=deployment {d}\nreason=it has no init\nenv=ok\n"));
+    fs::remove_file(layout.document(ast::layout::UPDATES)).expect("forgotten");
+    fs::remove_file(layout.document(&format!("{}.old", ast::layout::UPDATES))).expect("forgotten");
+    bed.run(&["run", "--now"], None);
+    let trial = bed.store().block().expect("block").trial.expect("a trial").deployment;
+    let new = bed.store().snapshot_of(trial).expect("a record");
+    assert_eq!(bed.store().tree().expect("tree").get(new).expect("there").parent, Some(rotten));
+}
