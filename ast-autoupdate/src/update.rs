@@ -62,8 +62,13 @@ pub fn upgrade(layout: &Layout, set: SetId, voice: &Voice) -> Result<(Work, Even
         voice.alive();
         tracing::info!(target: "pacman", "{line}");
     };
-    let change = pacman::upgrade(&copy, Feed::Lines(&mut progress))?;
-    Ok((Work::Upgraded(copy), Event::Upgraded(changes(&change))))
+    match pacman::upgrade(&copy, Feed::Lines(&mut progress)) {
+        Ok(change) => Ok((Work::Upgraded(copy), Event::Upgraded(changes(&change)))),
+        Err(error) => match error.rejection() {
+            Some(why) => Ok((Work::Nothing, Event::Rejected(why))),
+            None => Err(error.into()),
+        },
+    }
 }
 
 fn changes(change: &pacman::Change) -> Changes {

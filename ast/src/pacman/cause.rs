@@ -59,7 +59,7 @@ const WORDS: &[(&str, Cause)] = &[
     ("conflicting files", Cause::FileConflict),
     ("exists in filesystem", Cause::FileConflict),
     ("could not satisfy dependencies", Cause::Dependency),
-    ("failed to prepare transaction", Cause::Dependency),
+    ("conflicting dependencies", Cause::Dependency),
     ("unresolvable package conflicts", Cause::Dependency),
     ("database file for", Cause::NoDatabase),
     ("unable to lock database", Cause::Locked),
@@ -137,6 +137,10 @@ mod tests {
             ("error: Partition / too full: 9 blocks needed, 1 blocks free\nerror: not enough free disk space", Cause::Space),
             ("error: failed to commit transaction (conflicting files)\nhello: /usr/bin/hello exists in filesystem", Cause::FileConflict),
             ("warning: database file for 'core' does not exist (use '-Sy' to download)", Cause::NoDatabase),
+            ("error: failed to prepare transaction (could not satisfy dependencies)\n:: installing x (2-1) breaks dependency 'x=1-1' required by y", Cause::Dependency),
+            ("error: unresolvable package conflicts detected\nerror: failed to prepare transaction (conflicting dependencies)", Cause::Dependency),
+            // Nothing that the packages are to blame for: the updater would not try them again for 30 days.
+            ("error: failed to prepare transaction (could not open database)", Cause::Other),
             ("something new", Cause::Other),
         ];
         for (words, cause) in table {

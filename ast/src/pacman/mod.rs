@@ -113,4 +113,15 @@ impl PacmanError {
             _ => None,
         }
     }
+
+    /// What pacman said, a line each, if it is the packages themselves that do not go together with what is there: the same ones fail the
+    /// same way tomorrow, unlike a mirror, a disk or a key ring.
+    pub fn rejection(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Failed { cause: cause @ (Cause::FileConflict | Cause::Dependency), tail, .. } => {
+                Some(std::iter::once(cause.to_string()).chain(tail.lines().map(str::to_owned)).collect())
+            }
+            _ => None,
+        }
+    }
 }

@@ -72,7 +72,8 @@ pub fn decide(blocked: &[Blocked], changes: &Changes, now: Age) -> Decision {
 
 /// In memory only: `changes` are blocked because of `cause`.
 pub fn block(blocked: &mut Vec<Blocked>, changes: &Changes, cause: Cause, evidence: &[String], now: Age) {
-    let suspects = changes.suspects(evidence);
+    // What pacman refuses never came as far as a start.
+    let suspects = if cause == Cause::Rejected { changes.named_in(evidence) } else { changes.suspects(evidence) };
     let shares = |b: &Blocked| b.suspects.iter().any(|s| suspects.contains(&s.name, s.to.as_deref()));
     let before = blocked.iter().filter(|b| shares(b)).map(|b| b.failures).max().unwrap_or(0);
     let fingerprint = changes.fingerprint();

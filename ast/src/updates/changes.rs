@@ -89,8 +89,17 @@ impl Changes {
     /// the evidence names; all of them if there is none of either.
     pub fn suspects(&self, evidence: &[String]) -> Self {
         let boots = |c: &Change| BOOT_PACKAGES.iter().any(|p| c.name.starts_with(p));
-        let named = |c: &Change| evidence.iter().any(|line| names(line, &c.name));
-        let some: Vec<_> = self.iter().filter(|c| boots(c) || named(c)).cloned().collect();
+        self.those(|c| boots(c) || is_named(c, evidence))
+    }
+
+    /// The packages that `evidence` names; all of them if it names none.
+    pub fn named_in(&self, evidence: &[String]) -> Self {
+        self.those(|c| is_named(c, evidence))
+    }
+
+    /// Those of which `is` says yes; all of them if there is none.
+    fn those(&self, is: impl Fn(&Change) -> bool) -> Self {
+        let some: Vec<_> = self.iter().filter(|c| is(c)).cloned().collect();
         Self(if some.is_empty() { self.0.clone() } else { some })
     }
 
@@ -109,6 +118,10 @@ impl Changes {
         }
         text
     }
+}
+
+fn is_named(change: &Change, evidence: &[String]) -> bool {
+    evidence.iter().any(|line| names(line, &change.name))
 }
 
 /// Whether `line` holds `name` as a word of its own (`hello.service` names hello, `othello` does not).

@@ -13,6 +13,8 @@ use crate::id::{ArmId, DeployId, SetId};
 pub enum Cause {
     /// The upgrade went through and what it left is not whole (S12): refused before any reboot.
     NotWhole,
+    /// pacman refuses it: packages exclude or lack each other, or a file is in the way.
+    Rejected,
     /// The upgrade was interrupted again and again.
     Interrupted,
     /// GRUB found kernel or initramfs damaged.
@@ -40,6 +42,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotWhole => "what the upgrade built is not whole",
+            Self::Rejected => "pacman refuses it",
             Self::Interrupted => "the upgrade was interrupted again and again",
             Self::Damaged => "its kernel or initramfs is damaged",
             Self::NotLoaded => "its kernel or initramfs could not be loaded",

@@ -28,6 +28,8 @@ pub enum Event {
     Whole,
     /// It is not, because of this.
     NotWhole(Vec<String>),
+    /// pacman refuses these packages, because of this: they do not go together with what is there.
+    Rejected(Vec<String>),
     /// It is about to enter the tree under this number.
     SealPlanned(SnapshotId),
     /// It is in the tree.
@@ -158,7 +160,8 @@ impl Updates {
             (State::Checking, Event::Checked(changes)) => self.checked(changes),
             (State::Upgrading { update }, Event::Upgraded(changes)) => self.upgraded(update, changes),
             (State::Upgrading { update }, Event::Whole) => self.go(State::Upgrading { update }, Effect::PlanSeal),
-            (State::Upgrading { update }, Event::NotWhole(why)) => self.not_whole(&update, why),
+            (State::Upgrading { update }, Event::NotWhole(why)) => self.refuse(&update, Cause::NotWhole, why),
+            (State::Upgrading { update }, Event::Rejected(why)) => self.refuse(&update, Cause::Rejected, why),
             (State::Upgrading { update }, Event::SealPlanned(snapshot)) => self.go(State::Sealing { update, snapshot }, Effect::CommitSeal),
             (State::Sealing { update, .. }, Event::Sealed(set)) => self.verified(update, set),
             (State::Verified { update, set }, Event::DeployPlanned { d, arm }) => {
@@ -250,10 +253,11 @@ impl Updates {
         self.go(State::Upgrading { update: Candidate { changes, ..update } }, Effect::Verify)
     }
 
-    fn not_whole(mut self, update: &Candidate, why: Vec<String>) -> Next {
+    /// The update is blocked without having been tried.
+    fn refuse(mut self, update: &Candidate, cause: Cause, why: Vec<String>) -> Next {
         let why = evidence(why);
         let now = self.now();
-        block(&mut self.blocked, &update.changes, Cause::NotWhole, &why, now);
+        block(&mut self.blocked, &update.changes, cause, &why, now);
         let text = format!("refused {}: {}", update.changes.summary(), why.join("; "));
         self.degraded = Some(text.clone());
         self.stop(State::Idle, text, true)

@@ -172,6 +172,26 @@ fn a_failed_trial_is_judged_blocked_and_cleared_once() {
 }
 
 #[test]
+fn u1_what_pacman_refuses_is_remembered_and_not_tried_again_until_it_changes() {
+    let (machine, _) = begin(at(State::Upgrading { update: candidate() }), facts());
+    let machine = Updates { state: State::Upgrading { update: candidate() }, ..machine };
+    let why = vec!["a file is in the way".to_owned(), "hello: /usr/bin/hello exists in filesystem".to_owned()];
+    let (machine, effects) = machine.step(Event::Rejected(why)).expect("refused");
+    assert!(end_of(&effects).attention && end_of(&effects).text.contains("exists in filesystem"), "{effects:?}");
+    let blocked: Vec<_> = machine.blocked.iter().map(|b| (b.cause, b.suspects.summary())).collect();
+    assert_eq!(blocked, [(Cause::Rejected, "hello 1 -> 2".to_owned())], "no start was tried, so the kernel is not suspected");
+    assert_eq!(serde_json::to_value(Cause::Rejected).expect("a word"), "rejected");
+    let offered = |changes| {
+        let (machine, _) = begin(Updates { retry: Default::default(), ..machine.clone() }, facts());
+        machine.step(Event::Checked(changes)).expect("checked").1
+    };
+    assert!(end_of(&offered(v2())).text.starts_with("not trying"));
+    // What was to blame has changed; what was not has not.
+    let mended = Changes::new(vec![upgrade("linux", "1", "2"), upgrade("hello", "1", "3")]);
+    assert!(matches!(offered(mended).as_slice(), [Effect::Upgrade(_)]));
+}
+
+#[test]
 fn a_machine_that_cannot_count_blames_no_package() {
     let facts = Facts { why: Some(Why::NoSave), trial: trial(2, 3), arm: ArmId::new(1), ..facts() };
     let (machine, _) = begin(at(awaiting()), facts);

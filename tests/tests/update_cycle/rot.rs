@@ -7,6 +7,7 @@ use ast::deploy;
 use ast::id::{DeployId, SnapshotId};
 use ast::layout::Part;
 use ast::sys::btrfs;
+use ast::updates::Cause;
 use ast_tests::lab::repo::State;
 
 use super::bed::{Bed, skipped};
@@ -69,4 +70,42 @@ fn b2_b9_where_the_default_has_rotted_what_runs_is_updated_and_its_etc_goes_alon
     let trial = bed.store().block().expect("block").trial.expect("a trial").deployment;
     let new = bed.store().snapshot_of(trial).expect("a record");
     assert_eq!(bed.store().tree().expect("tree").get(new).expect("there").parent, Some(rotten));
+}
+
+#[test]
+fn u1_an_upgrade_that_pacman_refuses_is_remembered_with_its_cause() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let before = bed.subvolumes();
+    // Somebody's file is where the new kernel puts one.
+    let root = bed.layout().set_part("0.1".parse().expect("set"), Part::Root);
+    let modules = new_modules(&bed);
+    in_sealed(&root, || {
+        fs::create_dir_all(root.join(&modules)).expect("dir");
+        fs::write(root.join(&modules).join("modules.builtin"), "mine").expect("file");
+    });
+    bed.offer(State::V2);
+    let out = bed.run(&["run"], None);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success(), "somebody should look: {said}");
+    let updates = bed.updates();
+    assert_eq!(updates.blocked.iter().map(|b| b.cause).collect::<Vec<_>>(), [Cause::Rejected], "{said}");
+    assert!(updates.degraded.as_ref().is_some_and(|why| why.contains("exists in filesystem")), "{:?}", updates.degraded);
+    assert!(bed.cycle().contains("not trying"));
+    assert_eq!(bed.subvolumes(), before, "nothing is left");
+}
+
+/// Where version 2 of the kernel has its modules.
+fn new_modules(bed: &Bed) -> String {
+    bed.offer(State::V2);
+    let packages = fs::read_dir(bed.link.join("")).expect("the mirror").flatten().map(|entry| entry.path());
+    let kernel = packages.into_iter().find(|p| {
+        let name = p.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("linux-") && name.ends_with(".pkg.tar.zst") && !name.starts_with("linux-api")
+    });
+    let list = super::bed::sh(&format!("tar -tf {}", kernel.expect("a kernel").display()));
+    let line = list.lines().find(|line| line.ends_with("/modules.builtin")).expect("modules");
+    line.trim_end_matches("/modules.builtin").to_owned()
 }

@@ -29,6 +29,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("Upgraded", Event::Upgraded(v2())),
         ("Whole", Event::Whole),
         ("NotWhole", Event::NotWhole(vec![])),
+        ("Rejected", Event::Rejected(vec![])),
         ("SealPlanned", Event::SealPlanned(SnapshotId::new(2))),
         ("Sealed", Event::Sealed(set(2))),
         ("DeployPlanned", Event::DeployPlanned { d, arm }),
