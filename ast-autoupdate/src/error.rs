@@ -16,6 +16,9 @@ pub enum Error {
     /// The memory of the updater.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The same, while somebody else writes it.
+    #[error(transparent)]
+    Keep(#[from] ast::updates::KeepError),
     /// Another cycle runs.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -55,7 +55,7 @@ impl Memory {
     pub fn take(&mut self, event: Event) -> Result<Vec<Effect>, Error> {
         let (mut next, effects) = self.updates.clone().step(event)?;
         updates::tick(&mut next)?;
-        updates::save(&self.layout, &next)?;
+        updates::save(&self.layout, &mut next)?;
         self.updates = next;
         crate::status::publish(&self.layout, &self.updates);
         ast::store::stop_point(&format!("updates: {}", self.updates.state.name()));

@@ -26,11 +26,16 @@ pub fn for_reboot(sysroot: &Path, updates: &Updates, voice: &Voice) -> Result<Ev
     let before = Duration::from_secs(updates.now().since(since));
     let mut told = Vec::new();
     loop {
-        let block = Store::open(sysroot)?.block()?;
+        let store = Store::open(sysroot)?;
+        let block = store.block()?;
         if block.arm != arm || block.trial.is_none_or(|t| t.deployment != d) {
             return Ok(Event::Superseded);
         }
-        // Read again each time: somebody may want it to restart now.
+        // Read again each time: somebody may have ordered a pause, or may want it to restart now.
+        let there = ast::updates::load(store.layout())?;
+        if there.paused() && (!updates.forced() || there.pause != updates.pause) {
+            return Ok(Event::RebootDenied("armed; updates are paused, so only a restart by somebody else tries it".to_owned()));
+        }
         let (settings, _) = autoupdate::load(sysroot);
         let (now, warnings) = reboot::look();
         for warning in warnings.into_iter().filter(|w| !told.contains(w)).collect::<Vec<_>>() {

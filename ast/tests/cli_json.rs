@@ -260,3 +260,63 @@ fn every_document_has_the_keys_that_are_documented_and_no_others() {
     let lacking = documents::not_shown(&here, &NOT_HERE);
     assert!(lacking.is_empty(), "documented, and shown by nothing here:\n{}", lacking.join("\n"));
 }
+
+#[test]
+fn u6_updates_are_paused_for_a_time_and_resumed() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(ast::store::machine::Block::Local);
+    let pause = |words: &[&str]| json(&machine, &[&["auto-upgrade"], words].concat());
+    let document = pause(&["--pause", "7days"]);
+    assert_eq!((&document["paused"], &document["paused_for"]), (&true.into(), &(7 * 24 * 3600).into()));
+    let updates = || ast::updates::load(&machine.layout()).expect("a memory");
+    assert!(updates().paused());
+    for verb in ["check", "status"] {
+        let said = common::ast(&machine, &[verb]);
+        assert!(said.out.contains("updates are paused: 6 days") || said.out.contains("updates are paused: 7 days"), "{verb}: {}", said.out);
+    }
+    // U5: it ends by running time, whatever the wall clock says, and a cycle that has the memory open does not undo it.
+    let mut open = updates();
+    assert!(!{
+        let mut later = updates();
+        later.clock.uptime += 7 * 24 * 3600 + 1;
+        later.paused()
+    });
+    pause(&["--pause", "forever"]);
+    ast::updates::save(&machine.layout(), &mut open).expect("saved");
+    let document = json(&machine, &["check"]);
+    assert_eq!((&document["paused"], &document["paused_for"]), (&true.into(), &serde_json::Value::Null));
+    assert!(common::ok(&machine, &["check"]).contains("--resume"));
+    assert_eq!(json(&machine, &["--dry-run", "auto-upgrade", "--resume"])["changed"], false);
+    assert!(updates().paused());
+    pause(&["--resume"]);
+    ast::updates::save(&machine.layout(), &mut open).expect("saved");
+    assert!(!updates().paused());
+    for wrong in [&["--pause"][..], &["--pause", "soon"], &["--pause", "1h", "--resume"]] {
+        assert_eq!(common::ast(&machine, &[&["auto-upgrade"], wrong].concat()).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn u9_two_writers_of_the_memory_never_write_one_file() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(ast::store::machine::Block::Local);
+    let layout = machine.layout();
+    // Each with a memory of its own length: two that wrote one temporary file would leave what is neither.
+    let write = |length: usize| {
+        for _ in 0..60 {
+            let mut memory = ast::updates::Updates::default();
+            memory.degraded = Some("x".repeat(length));
+            ast::updates::save(&layout, &mut memory).expect("saved");
+            let loaded = ast::store::document::load::<ast::updates::Updates>(&layout.document(ast::layout::UPDATES)).expect("whole");
+            assert!(loaded.damage.is_none(), "{:?}", loaded.damage);
+        }
+    };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = [10, 100_000].map(|length| scope.spawn(move || write(length))).into();
+        writers.into_iter().for_each(|writer| writer.join().expect("wrote"));
+    });
+}

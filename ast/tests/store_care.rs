@@ -31,11 +31,11 @@ fn c2_what_was_set_aside_is_lent_where_no_document_has_room_and_taken_back() {
     // A memory of some age is no longer stored beside its metadata.
     let mut memory = updates::load(&layout).expect("a memory");
     memory.degraded = Some("x".repeat(20_000));
-    let error = updates::save(&layout, &memory).expect_err("there is no room for it");
+    let error = updates::save(&layout, &mut memory).expect_err("there is no room for it");
     assert!(error.to_string().contains("space"), "{error}");
 
     assert_eq!(care::lend(&layout).expect("lent"), Some(25 << 20));
-    updates::save(&layout, &memory).expect("there is room now");
+    updates::save(&layout, &mut memory).expect("there is room now");
     care::take_back(&layout, 25 << 20).expect("taken back");
     assert!(reserve() > 15 << 20, "{} are set aside again", reserve());
     // Nothing is there to be lent twice, and what somebody took meanwhile is gone.

@@ -65,7 +65,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("deploy", "ast deploy 4", "the next boot tries 4, and keeps it when it boots well"),
     ("rollback", "ast rollback --previous", "back to what ran before the one that you dislike"),
     ("check", "ast check", "how the unattended updates are doing"),
-    ("auto-upgrade", "ast auto-upgrade", "one update now: copy, upgrade, try at the next boot"),
+    ("auto-upgrade", "ast auto-upgrade", "one update now: copy, upgrade, try at the next boot; `--pause 7days`: none by itself for a week"),
     ("good", "ast good", "what runs now is the default, whatever the checks say"),
     ("bad", "ast bad", "what runs now is left at the next reboot"),
     ("clean", "ast clean --dry-run", "which old updates would go, and why"),

@@ -157,7 +157,7 @@ enum Command {
     BootUpdate(boot_update::Args),
     /// Say how the unattended updates are doing
     Check(update::CheckArgs),
-    /// Make one unattended update now
+    /// Make one unattended update now; or pause them, or resume
     AutoUpgrade(update::UpgradeArgs),
     /// Say that the booted deployment is good, whatever the health checks say
     Good(mark::Args),

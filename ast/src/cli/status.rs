@@ -121,5 +121,5 @@ fn update_lines(updates: &Summary) -> Vec<String> {
     let blocked = updates.blocked.iter().map(|b| format!("blocked: {} ({})", b.suspects, b.cause));
     let last = updates.last.iter().filter(|_| degraded.is_none()).cloned();
     let undeleted = updates.undeleted.iter().map(|line| format!("not deleted: {line}"));
-    degraded.iter().cloned().chain(last).chain(blocked).chain(undeleted).map(|line| super::context::clean(&line)).collect()
+    degraded.iter().cloned().chain(updates.pause()).chain(last).chain(blocked).chain(undeleted).map(|line| super::context::clean(&line)).collect()
 }

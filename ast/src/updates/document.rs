@@ -104,6 +104,11 @@ impl Updates {
         self.pause.is_some_and(|p| p.until.is_none_or(|until| until > self.now()))
     }
 
+    /// Whether a person asked for this cycle: it begins in spite of a pause.
+    pub fn forced(&self) -> bool {
+        self.request == Some(Request::Person)
+    }
+
     /// Whether an attempt is due now.
     pub fn due(&self) -> bool {
         self.retry.not_before <= self.now()

@@ -1,8 +1,12 @@
 //! `updates.json` on disk, and the kernel's clock: the only door of this room to the world.
 
-use super::Updates;
+use std::time::Duration;
+
+use super::clock::Age;
+use super::document::{Pause, Updates};
 use crate::layout::{Layout, UPDATES};
 use crate::store::document::{self, DocumentError};
+use crate::sys::lock::{Lock, LockError, Wait};
 use crate::sys::{At, SysError, file};
 
 /// Kernel's id of this start.
@@ -25,11 +29,55 @@ pub fn load(layout: &Layout) -> Result<Updates, DocumentError> {
     Ok(updates)
 }
 
-/// `updates` is remembered, now and after a power cut.
+/// Beside the document: held for the length of one write, while a cycle may run or not.
+const WRITING: &str = "updates.writing";
+/// A write takes a sync of the disk. One that takes longer than this has a disk that hangs (30 s).
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why something is not remembered.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Another one writes, and does not end.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// `updates` is remembered, now and after a power cut. What a person ordered meanwhile (a pause) is kept, also in `updates`.
 ///
 /// If interrupted: the memory is whole, old or new.
-pub fn save(layout: &Layout, updates: &Updates) -> Result<(), DocumentError> {
-    document::save(&layout.document(UPDATES), updates)
+/// Refuses: while another process writes it, after 30 seconds: the gate and a cycle may have it open at once.
+pub fn save(layout: &Layout, updates: &mut Updates) -> Result<(), KeepError> {
+    let _writing = Lock::acquire(&layout.document(WRITING), Wait::Up(PATIENCE))?;
+    let path = layout.document(UPDATES);
+    if let Ok(Some(there)) = document::load_if_exists::<Updates>(&path) {
+        updates.pause = there.body.pause;
+    }
+    Ok(document::save(&path, updates)?)
+}
+
+/// A pause of `seconds` of running time from now on is remembered; one without an end with `None`. Holds at once, for a cycle that runs, too.
+///
+/// If interrupted: it is or it is not.
+pub fn pause(layout: &Layout, seconds: Option<u64>) -> Result<Updates, KeepError> {
+    set_pause(layout, |now| Some(Pause { until: seconds.map(|seconds| now.plus(seconds)) }))
+}
+
+/// No pause is remembered.
+///
+/// If interrupted: as before or as after.
+pub fn resume(layout: &Layout) -> Result<Updates, KeepError> {
+    set_pause(layout, |_| None)
+}
+
+fn set_pause(layout: &Layout, pause: impl FnOnce(Age) -> Option<Pause>) -> Result<Updates, KeepError> {
+    let _writing = Lock::acquire(&layout.document(WRITING), Wait::Up(PATIENCE))?;
+    let mut updates = load(layout)?;
+    updates.pause = pause(updates.now());
+    document::save(&layout.document(UPDATES), &updates)?;
+    Ok(updates)
 }
 
 /// In memory only: the clock has seen this moment.

@@ -32,7 +32,7 @@ pub use document::{Pause, Retry, Updates};
 pub use facts::{Facts, Request};
 pub use judge::evidence;
 pub use judge::{Cause, Outcome, Result as TrialResult, Verdict};
-pub use keep::{load, save, tick};
+pub use keep::{KeepError, load, pause, resume, save, tick};
 pub use state::{Candidate, Prepared, State};
 pub use step::{Effect, Ended, Event, Refused};
 pub use summary::{BlockedSet, Summary, TrialEnd};

@@ -33,6 +33,8 @@ pub struct Summary {
     pub next_attempt_in: u64,
     /// Whether updates are paused.
     pub paused: bool,
+    /// Seconds of running time until they go on by themselves; `None` when they are not paused, or until somebody resumes them.
+    pub paused_for: Option<u64>,
     /// Package sets that failed.
     pub blocked: Vec<BlockedSet>,
     /// What should have been deleted and could not, a line each.
@@ -100,6 +102,7 @@ impl Summary {
             attempts: updates.retry.attempts,
             next_attempt_in: updates.retry.not_before.since(now),
             paused: updates.paused(),
+            paused_for: updates.pause.filter(|_| updates.paused()).and_then(|pause| pause.until).map(|until| until.since(now)),
             blocked: blocked.collect(),
             undeleted: updates.undeleted.clone(),
             trials: trials.collect(),
@@ -108,11 +111,21 @@ impl Summary {
         }
     }
 
+    /// That and for how long updates are paused, if they are.
+    pub fn pause(&self) -> Option<String> {
+        let text = match self.paused_for {
+            Some(left) => format!("updates are paused: {} of running time are left", Span(left)),
+            None => "updates are paused until `ast auto-upgrade --resume`".to_owned(),
+        };
+        self.paused.then_some(text)
+    }
+
     /// The same as Prometheus text, for the node exporter's directory of text files.
     pub fn metrics(&self) -> String {
         let degraded = u8::from(self.degraded.is_some());
         let gauges = [
             ("ast_update_degraded", "Whether the machine came back from an update that failed.", u64::from(degraded)),
+            ("ast_update_paused", "Whether somebody has paused updates.", u64::from(self.paused)),
             ("ast_update_attempts", "Attempts at an update that went wrong in a row.", u64::from(self.attempts)),
             ("ast_update_blocked_sets", "Package sets that are not tried for now.", self.blocked.len() as u64),
             ("ast_update_undeleted", "What retention should have deleted and could not.", self.undeleted.len() as u64),
@@ -137,8 +150,8 @@ impl fmt::Display for Summary {
         if let (Some(last), Some(ago)) = (&self.last, self.last_seconds_ago) {
             writeln!(f, "last cycle: {last} ({} of running time ago)", Span(ago))?;
         }
-        if self.paused {
-            writeln!(f, "updates are paused")?;
+        if let Some(line) = self.pause() {
+            writeln!(f, "{line}")?;
         }
         if self.next_attempt_in > 0 {
             writeln!(f, "attempt {} in {}", self.attempts.saturating_add(1), Span(self.next_attempt_in))?;

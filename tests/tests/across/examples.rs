@@ -44,6 +44,7 @@ use Step::{Asked, Ast, Then, Typed};
 
 const STORY: &[Step] = &[
     Ast("ast tree", 0, &["root - root\n└── 0*- base snapshot"]),
+    Ast("ast auto-upgrade --pause 7days", 0, &["updates are paused: 7 days of running time are left"]),
     Ast("ast base-update", 0, &["extra-note 1-1 -> 9-1", "saved as generation 2 of snapshot 0"]),
     Ast("ast clone 0", 0, &["snapshot 1\n"]),
     Ast("ast ast-sync", 0, &["0         nothing  it has the newest ast", "1         nothing  "]),

@@ -72,7 +72,7 @@ fn c2_on_a_disk_without_room_for_a_document_an_update_comes_through() {
     // A memory of some age is no longer stored beside its metadata.
     let mut memory = bed.updates();
     memory.degraded = Some("x".repeat(20_000));
-    updates::save(&bed.layout(), &memory).expect("saved");
+    updates::save(&bed.layout(), &mut memory).expect("saved");
     fill(&bed, &bed.root.join("var/full"), 0);
     // To the last byte, as a log does that nobody stops.
     sh(&format!("cat /dev/zero > {} 2>/dev/null || true; sync", bed.root.join("var/log.1").display()));
@@ -104,7 +104,7 @@ fn c2_rot_is_found_by_a_scrub_and_told() {
     let age_by = |seconds: u64| {
         let mut memory = bed.updates();
         memory.clock.before = Age(memory.clock.before.0 + seconds);
-        updates::save(&layout, &memory).expect("saved");
+        updates::save(&layout, &mut memory).expect("saved");
     };
     age_by(31 * 24 * 3600);
     let (well, text) = care(&bed);
