@@ -8,8 +8,8 @@ use ast::care::{self, Care, Duty};
 use ast::exec::{self, Invocation, Options, Program};
 use ast::layout::Layout;
 use ast::store::Store;
-use ast::sys::btrfs;
 use ast::sys::lock::Wait;
+use ast::sys::{btrfs, file};
 use ast::updates;
 
 use crate::error::{Error, chain};
@@ -25,6 +25,10 @@ const CHUNKS: u8 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Exit status of `btrfs scrub start -B` that found what it could not mend. Source: btrfs-scrub(8).
 const UNMENDED: i32 = 3;
+/// Exit status of `btrfs scrub resume` where the last one came to its end, or nothing is known of one.
+const NOTHING_TO_RESUME: i32 = 2;
+/// Where btrfs keeps how far a scrub has come.
+const PROGRESS: &str = "/var/lib/btrfs";
 
 /// One round; status 0 unless something is wrong with the filesystem or the world failed.
 pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
@@ -45,7 +49,7 @@ pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
 
 /// What it needs is done. What is wrong with it, a line each.
 ///
-/// If interrupted: a scrub begins anew at the next round; a balance goes on when the filesystem is next mounted.
+/// If interrupted: a scrub goes on at the next round where it was, so that a slow disk that runs for eight hours a day comes to its end, too; a balance goes on when the filesystem is next mounted.
 fn round(sysroot: &Path, voice: &Voice) -> Result<Vec<String>, Error> {
     let store = Store::open(sysroot)?;
     let layout = store.layout();
@@ -60,9 +64,11 @@ fn round(sysroot: &Path, voice: &Voice) -> Result<Vec<String>, Error> {
             }
             Duty::Scrub => {
                 voice.say(Message::Step, "reading everything on the disk and comparing it with its checksums");
-                let damaged = scrub(layout)?;
+                let before = care::load(layout);
+                care::save(layout, &Care { scrubbing: true, ..before.clone() })?;
+                let damaged = scrub(layout, before.scrubbing)?;
                 // One that is still away is behind when it comes back.
-                care::save(layout, &Care { scrubbed: Some(now), damaged, behind: facts.missing })?;
+                care::save(layout, &Care { scrubbed: Some(now), damaged, behind: facts.missing, scrubbing: false })?;
             }
         }
     }
@@ -105,10 +111,18 @@ fn balance(layout: &Layout, voice: &Voice) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything has been read. Whether something was found that could not be mended.
-fn scrub(layout: &Layout) -> Result<bool, Error> {
+/// Everything has been read, in this round or, with `resumes`, in those before it. Whether something was found in this one that could not be
+/// mended; what an earlier one found is in the counters of the device.
+fn scrub(layout: &Layout, resumes: bool) -> Result<bool, Error> {
+    // Where btrfs notes every few seconds how far it has come; without the directory it scrubs all the same.
+    file::make_dirs(Path::new(PROGRESS)).unwrap_or_else(|error| tracing::warn!("a scrub that is cut off begins anew: {error}"));
     // In the foreground, at idle priority.
-    let ended = exec::run(&btrfs().args(["scrub", "start", "-B", "-c", "3"]).arg(layout.snapshots()), Options::capture().timeout(LIMIT))?;
+    let run = |how| exec::run(&btrfs().args(["scrub", how, "-B", "-c", "3"]).arg(layout.snapshots()), Options::capture().timeout(LIMIT));
+    let resumed = if resumes { Some(run("resume")?).filter(|ended| ended.status.code() != Some(NOTHING_TO_RESUME)) } else { None };
+    let ended = match resumed {
+        Some(ended) => ended,
+        None => run("start")?,
+    };
     match ended.status.code() {
         Some(0) => Ok(false),
         Some(UNMENDED) => Ok(true),

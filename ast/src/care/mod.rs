@@ -99,12 +99,15 @@ pub struct Care {
     pub damaged: bool,
     /// Whether a device was not there at a start since then.
     pub behind: bool,
+    /// Whether one has begun since that has not ended: the next round goes on with it.
+    pub scrubbing: bool,
 }
 
 /// It is remembered that a device is not there, or was away: at the start after this one it may not show any more.
 pub fn note_behind(layout: &Layout) -> Result<(), StoreError> {
     let known = load(layout);
-    if known.behind { Ok(()) } else { save(layout, &Care { behind: true, ..known }) }
+    // A scrub that has begun does not know of it.
+    if known.behind && !known.scrubbing { Ok(()) } else { save(layout, &Care { behind: true, scrubbing: false, ..known }) }
 }
 
 /// What is remembered; nothing where there is nothing or it is damaged: then it is scrubbed once too often.

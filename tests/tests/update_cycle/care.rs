@@ -148,6 +148,38 @@ fn c2_a_device_that_was_away_is_read_through_once_when_all_are_there() {
 }
 
 #[test]
+fn c2_a_scrub_that_was_cut_off_goes_on_where_it_was() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let layout = bed.layout();
+    let mut memory = bed.updates();
+    memory.clock.before = Age(31 * 24 * 3600);
+    updates::save(&layout, &mut memory).expect("saved");
+    let uuid = btrfs::filesystem_uuid(layout.snapshots()).expect("uuid");
+    let speed = format!("/sys/fs/btrfs/{uuid}/devinfo/1/scrub_speed_max");
+    let status = || sh(&format!("btrfs scrub status -R {}", layout.snapshots().display()));
+    // A slow disk, and the machine is switched off after some seconds: btrfs notes every five how far it is.
+    fs::write(&speed, "8000000").expect("slow");
+    let killed = "timeout -s KILL 12 \"$0\" --sysroot \"$1\" care; exit 0";
+    let out = std::process::Command::new("setsid").args(["sh", "-c", killed]).arg(&bed.program).arg(&bed.root).output().expect("sh");
+    assert!(out.status.success());
+    sh(&format!("btrfs scrub cancel {} || true; sleep 1", layout.snapshots().display()));
+    fs::write(&speed, "0").expect("fast");
+    assert!(care::load(&layout).scrubbing && care::load(&layout).scrubbed.is_none(), "{:?} {}", care::load(&layout), status());
+    let (well, text) = care(&bed);
+    assert!(well, "{text}");
+    assert!(status().contains("Scrub resumed:") && status().contains("finished"), "{}", status());
+    assert!(care::load(&layout).scrubbed.is_some() && !care::load(&layout).scrubbing);
+    // The next month's begins at the beginning.
+    memory.clock.before = Age(70 * 24 * 3600);
+    updates::save(&layout, &mut memory).expect("saved");
+    assert!(care(&bed).0);
+    assert!(status().contains("Scrub started:"), "{}", status());
+}
+
+#[test]
 fn c2_space_that_belongs_to_no_chunk_comes_back() {
     if skipped() {
         return;
