@@ -134,7 +134,7 @@ fn judge_trial(sysroot: &Path, layout: &Layout, booted: &Booted, report: &Report
     if !report.healthy {
         return Ok(());
     }
-    let event = match promote(sysroot, booted) {
+    let event = match promote(sysroot, booted, voice) {
         Ok(true) => Event::Promoted,
         Ok(false) => Event::Superseded,
         Err(error) => return Err(error.into()),
@@ -154,12 +154,22 @@ fn judge_trial(sysroot: &Path, layout: &Layout, booted: &Booted, report: &Report
     }
 }
 
-/// The booted trial is the good one (`true`), or the block carries another choice by now.
-pub fn promote(sysroot: &Path, booted: &Booted) -> Result<bool, StoreError> {
+/// The booted trial is the good one (`true`), and nothing restarts the machine by itself any more; or the block carries another choice by now.
+pub fn promote(sysroot: &Path, booted: &Booted, voice: &Voice) -> Result<bool, StoreError> {
     let mut store = Store::open(sysroot)?.lock(Wait::Up(LOCK_PATIENCE))?;
     match deploy::plan_promote(&store, booted) {
-        Ok(Some(plan)) => store.run(plan).map(|_| true),
-        Ok(None) => Ok(true),
+        Ok(plan) => {
+            if let Some(plan) = plan {
+                drop(store.run(plan)?);
+            }
+            drop(store);
+            if sysroot == Path::new("/")
+                && let Err(error) = health::end_trial()
+            {
+                voice.say(Message::Warning, &format!("until the next start {}", chain(&error)));
+            }
+            Ok(true)
+        }
         Err(StoreError::Superseded { .. }) => Ok(false),
         Err(error) => Err(error),
     }

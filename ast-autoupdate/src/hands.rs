@@ -66,7 +66,7 @@ impl<'a> Hands<'a> {
                 Err(error) => Ok(Event::WentWrong(chain(&error))),
             },
             Effect::AskReboot => wait::for_reboot(&self.sysroot, updates, self.voice),
-            Effect::Promote { .. } => crate::gate::promote(&self.sysroot, &crate::gate::read_booted(&self.sysroot))
+            Effect::Promote { .. } => crate::gate::promote(&self.sysroot, &crate::gate::read_booted(&self.sysroot), self.voice)
                 .map(|done| if done { Event::Promoted } else { Event::Superseded })
                 .map_err(Error::from),
             Effect::ClearTrial { d, arm } => self.clear_trial(d, arm, updates).map_err(Error::from),

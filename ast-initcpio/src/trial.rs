@@ -10,7 +10,7 @@ use ast::boot::booted::Booted;
 use ast::boot::stage::{self, Stage, Start};
 use ast::cmdline::{Cmdline, Why};
 use ast::id::ArmId;
-use ast::layout::{BOOTED_RECORD, Layout, STAGE};
+use ast::layout::{BOOTED_RECORD, Layout, STAGE, TRIAL_DEADLINE, TRIAL_DROP_IN, TRIAL_UNITS};
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{Result, device, file};
@@ -33,8 +33,6 @@ const BRACE: u32 = 60;
 const COUNTED: &str = "/run/ast/counted";
 /// Where pstore is mounted to be looked at, before systemd takes its records away.
 const PSTORE: &str = "/run/ast/pstore";
-/// Units that exist until the next start only.
-const UNITS: &str = "/run/systemd/system";
 
 /// The hardware watchdog runs, if there is one.
 pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
@@ -45,7 +43,7 @@ pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
     match armed {
         Ok((seconds, watchdog)) => {
             let text = format!("[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\n");
-            let fed = write(Path::new("/run/systemd/system.conf.d"), "99-ast-trial.conf", &text);
+            let fed = write(Path::new("/run/systemd/system.conf.d"), TRIAL_DROP_IN, &text);
             if let Err(error) = fed {
                 voice.warn(&error.to_string());
             }
@@ -204,15 +202,15 @@ pub fn write_units(line: &Cmdline) -> Result<()> {
         "[Unit]\nFailureAction=reboot-force\n\n[Service]\nSuccessExitStatus=SIGTERM\nExecStopPost=-/bin/sh -c 'case $SERVICE_RESULT in \
          success|exit-code) ;; *) exec /usr/lib/ast/ast-initcpio evidence \"the gate ended with $SERVICE_RESULT\" ;; esac'\n",
     )?;
-    let units = Path::new(UNITS);
+    let units = Path::new(TRIAL_UNITS);
     write(
         units,
-        "ast-trial-deadline.timer",
+        &format!("{TRIAL_DEADLINE}.timer"),
         &format!("[Unit]\nDescription=Deadline of the trial\nDefaultDependencies=no\n\n[Timer]\nOnActiveSec={deadline}\nAccuracySec=1\n"),
     )?;
     write(
         units,
-        "ast-trial-deadline.service",
+        &format!("{TRIAL_DEADLINE}.service"),
         &format!(
             "[Unit]\nDescription=Restart of a trial that does not report well\nDefaultDependencies=no\n\n[Service]\nType=oneshot\n\
              ExecStart=/bin/sh -c 'systemctl -q is-active boot-complete.target && exit 0; \
@@ -221,7 +219,8 @@ pub fn write_units(line: &Cmdline) -> Result<()> {
     )?;
     let wants = units.join("sysinit.target.wants");
     file::make_dirs(&wants)?;
-    file::symlink_replace(Path::new("../ast-trial-deadline.timer"), &wants.join("ast-trial-deadline.timer"))?;
+    let timer = format!("{TRIAL_DEADLINE}.timer");
+    file::symlink_replace(&Path::new("..").join(&timer), &wants.join(&timer))?;
     if line.attended {
         return Ok(());
     }
@@ -237,7 +236,7 @@ pub fn write_units(line: &Cmdline) -> Result<()> {
 }
 
 fn drop_in(unit: &str, text: &str) -> Result<()> {
-    write(&Path::new(UNITS).join(format!("{unit}.d")), "99-ast-trial.conf", text)
+    write(&Path::new(TRIAL_UNITS).join(format!("{unit}.d")), TRIAL_DROP_IN, text)
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<()> {

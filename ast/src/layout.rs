@@ -26,6 +26,12 @@ pub const SNAPSHOTS_MOUNT: &str = "/.snapshots";
 pub const ESP_MOUNT: &str = "efi";
 /// What the initramfs says about this boot.
 pub const BOOTED_RECORD: &str = "/run/ast/booted";
+/// Units that exist on this start only; on a trial the initramfs leaves there what restarts the machine.
+pub const TRIAL_UNITS: &str = "/run/systemd/system";
+/// Name of each drop-in that it leaves.
+pub const TRIAL_DROP_IN: &str = "99-ast-trial.conf";
+/// Its deadline: a timer and a service of this name.
+pub const TRIAL_DEADLINE: &str = "ast-trial-deadline";
 /// pacman's database inside a root: in the snapshot, so it always matches it.
 pub const PACMAN_DB: &str = "usr/share/ast/db";
 /// Checksums of kernel and initramfs inside a boot subvolume, as `sha256sum` writes them.

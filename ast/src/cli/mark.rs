@@ -1,11 +1,14 @@
 //! `good`, `bad`: the verdict of a person on what is booted.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::change;
 use super::context::Global;
 use super::error::CommandError;
 use crate::deploy::{Var, plan_fail_trial, plan_promote, plan_report_well, plan_rollback_previous};
+use crate::health;
 use crate::loader;
 use crate::store::StoreError;
 
@@ -15,11 +18,20 @@ pub(super) struct Args {}
 
 /// The booted deployment is a good one: promoted when it was on trial.
 pub(super) fn good(_: &Args, global: &Global) -> Result<(), CommandError> {
+    let mut on_trial = false;
     change::planned(global, |store| {
         let booted = store.booted().ok_or(StoreError::NotBooted("it is not known what is booted"))?;
-        let plan = if booted.on_trial() { plan_promote(store, booted)? } else { plan_report_well(store, booted)? };
+        on_trial = booted.on_trial();
+        let plan = if on_trial { plan_promote(store, booted)? } else { plan_report_well(store, booted)? };
         Ok(plan.map(|plan| (plan, "the booted deployment is good\n".to_owned(), json!({ "deployment": booted.d }))))
     })?;
+    if on_trial
+        && !global.dry_run
+        && global.sysroot == Path::new("/")
+        && let Err(error) = health::end_trial()
+    {
+        global.say(format_args!("until the next start {}", super::error::chain(&error)));
+    }
     if global.dry_run || loader::load(change::opened(global)?.layout())?.update.is_none() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 mod baseline;
 mod checks;
 mod gate;
+mod trial;
 mod units;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 pub use baseline::Baseline;
 pub use checks::{Check, Kind, Outcome, Ran, find, run};
 pub use gate::{Report, Seen, judge};
+pub use trial::end_trial;
 pub use units::{Failed, failed_units, one_is_active, parse};
 
 /// Name of the document with the units that fail on the good deployment too.
@@ -32,6 +34,9 @@ pub enum HealthError {
     /// systemd did not answer.
     #[error("systemd does not tell its units")]
     Systemd(#[from] crate::exec::ExecError),
+    /// What restarts a trial by itself cannot be taken away.
+    #[error("what restarts the machine by itself is still there")]
+    Trial(#[source] crate::sys::SysError),
     /// systemd answered something else than a list of units.
     #[error("systemd's list of units cannot be read")]
     Units(#[source] serde_json::Error),

@@ -27,7 +27,7 @@ const INCOMPLETE: i32 = 8;
 /// In /run of a trial, as the initramfs writes it.
 const DROP_IN: &str = "[Unit]\nFailureAction=reboot-force\n";
 const END: &str = "[Unit]\nDefaultDependencies=no\nAfter=ast-health.service boot-complete.target\n[Service]\nType=exec\n\
-    ExecStart=/bin/sh -c 'systemctl -q is-active boot-complete.target && exec systemctl exit 7; exec systemctl exit 8'\n";
+    ExecStart=/bin/sh -c 'systemctl show -P FailureAction ast-health.service > /var/failure-action; systemctl -q is-active boot-complete.target && exec systemctl exit 7; exec systemctl exit 8'\n";
 const SETTINGS: &str = "[health]\ncheck_seconds = 2\nsettle_seconds = 1\n";
 
 /// A machine whose block is a file, so that a container can write it without a device.
@@ -75,7 +75,7 @@ fn start(bed: &Bed, d: DeployId, record: &str, on_trial: bool) -> (i32, String) 
     let (booted, drop_in) = (bed.root.join("booted"), bed.root.join("drop-in"));
     fs::write(&booted, record).expect("record");
     fs::create_dir_all(&drop_in).expect("dir");
-    fs::write(drop_in.join("trial.conf"), DROP_IN).expect("drop-in");
+    fs::write(drop_in.join(layout::TRIAL_DROP_IN), DROP_IN).expect("drop-in");
     let bind = |from: &Path, to: &str| format!("--bind={}:{to}", from.display());
     // The real program of this tree, not the one that the image was made with.
     let program: PathBuf = bed.program.clone();
@@ -162,6 +162,9 @@ fn the_gate_under_a_real_systemd() {
     let block = bed.store().block().expect("block");
     assert_eq!((block.good, block.prev, block.trial), (d, Some(DeployId::new(1)), None), "{text}");
     assert_eq!(bed.updates().verdicts.last().map(|v| v.result), Some(TrialResult::Promoted));
+    // B10: what would restart it is gone with its being a trial, in systemd too.
+    assert!(!bed.root.join("drop-in").join(layout::TRIAL_DROP_IN).exists(), "b10: {text}");
+    assert_eq!(fs::read_to_string(bed.root.join("var/failure-action")).expect("b10"), "none\n", "b10: {text}");
 
     // B15: while a trial runs, a person puts another one in its place: nothing is promoted, nothing restarts.
     let (d, arm) = trial(&bed, &[], &[]);
