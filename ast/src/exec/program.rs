@@ -45,6 +45,8 @@ programs! {
     Gpg = "gpg",
     /// Keeper of the package manager's keyring.
     PacmanKey = "pacman-key",
+    /// Fetches the packagers' keys of the distribution anew, from the distribution.
+    KeyringSync = "archlinux-keyring-wkd-sync",
     /// The shell of `ast chroot`, and nothing else.
     Bash = "bash",
     /// Builder of initramfs images.

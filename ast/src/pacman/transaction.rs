@@ -12,6 +12,8 @@ use crate::work::{Bind, WorkingCopy};
 
 /// A transaction that takes longer has stopped: a kiosk's slowest line brings a full upgrade in a tenth of it.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
+/// A hundred keys, one after the other, over a slow line (30 minutes).
+const KEYS_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The package with the keys of the others.
 const KEYRING: &str = "archlinux-keyring";
 
@@ -86,13 +88,17 @@ pub fn remove(copy: &WorkingCopy, names: &[String], mut feed: Feed<'_>) -> Resul
 
 /// Every package of the copy is as new as the repositories, the keys first (R5), and with `aur::True` what was built from the AUR is as
 /// new as that. What changed; nothing when it was already.
+///
+/// Where a key does not do, all keys are fetched anew by the distribution's own program, once, and it is tried again: a machine that was off
+/// for years has keys that are past their date, and the keyring that would renew them is signed by one of them.
 pub fn upgrade(copy: &WorkingCopy, mut feed: Feed<'_>) -> Result<Change, PacmanError> {
     let before = installed(&copy.parts().root)?;
-    if before.get(KEYRING).is_some() {
-        pacman(copy, &["-Sy", "--needed"], &[KEYRING.to_owned()], &mut feed)?;
-        pacman(copy, &["-Su"], &[], &mut feed)?;
-    } else {
-        pacman(copy, &["-Syu"], &[], &mut feed)?;
+    let has_keyring = before.get(KEYRING).is_some();
+    match keys_first(copy, has_keyring, &mut feed) {
+        Err(PacmanError::Failed { cause: Cause::Key | Cause::ExpiredKey(_), .. }) if renew_keys(copy, &mut feed)? => {
+            keys_first(copy, has_keyring, &mut feed)?;
+        }
+        other => other?,
     }
     // `pacman -Qu` ends with 1 when nothing is old; what an owner holds back is marked.
     let old = quiet(copy, &["-Qu"], &[])?.text();
@@ -104,6 +110,26 @@ pub fn upgrade(copy: &WorkingCopy, mut feed: Feed<'_>) -> Result<Change, PacmanE
         aur::upgrade(copy, &config, &mut feed)?;
     }
     Ok(before.change_to(&installed(&copy.parts().root)?))
+}
+
+/// Everything is upgraded, the keys before all else.
+fn keys_first(copy: &WorkingCopy, has_keyring: bool, feed: &mut Feed<'_>) -> Result<(), PacmanError> {
+    if !has_keyring {
+        return pacman(copy, &["-Syu"], &[], feed);
+    }
+    pacman(copy, &["-Sy", "--needed"], &[KEYRING.to_owned()], feed)?;
+    pacman(copy, &["-Su"], &[], feed)
+}
+
+/// The keys that the copy knows were fetched anew from where the distribution publishes them, if it has the program for that (the package of
+/// the keyring brings it). What they are worth is still said by the distribution's main keys, which are not fetched.
+fn renew_keys(copy: &WorkingCopy, feed: &mut Feed<'_>) -> Result<bool, PacmanError> {
+    if !copy.parts().root.join("usr/bin").join(Program::KeyringSync.name()).exists() {
+        return Ok(false);
+    }
+    tracing::warn!("a key does not do: fetching all of them anew");
+    let options = feed.options().timeout(KEYS_LIMIT);
+    Ok(copy.run(&Invocation::new(Program::KeyringSync), options)?.status.success())
 }
 
 /// The names that the repositories have, and the others.

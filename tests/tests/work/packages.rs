@@ -182,3 +182,42 @@ fn r5_an_expired_key_is_reported_as_that() {
     let error = pacman::install(&copy, &words(&["hello"]), Feed::Nobody).expect_err("its key is past its date");
     assert_eq!(error.cause(), Some(&Cause::ExpiredKey(OWNER.into())), "{error}");
 }
+
+#[test]
+fn r5_keys_that_are_past_their_date_are_fetched_anew_and_the_upgrade_goes_on() {
+    const OWNER: &str = "Busy Packager <busy@example.org>";
+    let (bed, mirror) = (Bed::with_system(), Mirror::of(State::V1));
+    let signer = Signer::open(&cache_dir()).expect("key");
+    let home = tempfile::tempdir().expect("dir");
+    let copy = copy_using(&bed, &mirror).with_cache(None);
+    pacman::install(&copy, &words(&["hello"]), Feed::Nobody).expect("installed");
+    let dir = mirror.offers_copy_of(State::V2);
+    // The packager's key was good for a week; its date was moved since, which this machine has not heard.
+    sh(&format!(
+        "cd {dir}; export GNUPGHOME={home}; chmod 700 $GNUPGHOME; then='--faked-system-time 20230101T000000!'
+         gpg --quiet --batch --passphrase '' $then --quick-generate-key '{OWNER}' rsa2048 sign 1w 2>/dev/null
+         package=$(ls hello-*.zst); rm $package.sig
+         gpg --quiet --batch --no-armor $then --detach-sign $package 2>/dev/null
+         gpg --batch --export > {home}/old.gpg
+         gpg --quiet --batch --passphrase '' --quick-set-expire $(gpg --list-keys --with-colons | sed -n 's/^fpr:::::::::\\(.*\\):/\\1/p') 0
+         gpg --batch --export > {home}/new.gpg; gpgconf --kill all
+         GNUPGHOME={signer} repo-add -q --sign --key {key} core.db.tar.gz $package; GNUPGHOME={signer} gpgconf --kill all",
+        dir = dir.display(),
+        home = home.path().display(),
+        signer = signer.home().display(),
+        key = signer.fingerprint(),
+    ));
+    for name in ["old.gpg", "new.gpg"] {
+        std::fs::copy(home.path().join(name), copy.parts().root.join(name)).expect("copied");
+    }
+    let import = "gpg --homedir /etc/pacman.d/gnupg --batch --quiet --import";
+    ask(&copy, &["sh", "-c", &format!("{import} /old.gpg")]);
+    let error = pacman::upgrade(&copy, Feed::Nobody).expect_err("without the program nothing renews it");
+    assert_eq!(error.cause(), Some(&Cause::ExpiredKey(OWNER.into())), "{error}");
+    // The network of the distribution is not here: this stands for its answer, and for the main keys that vouch for it.
+    let program = copy.parts().root.join("usr/bin/archlinux-keyring-wkd-sync");
+    std::fs::write(&program, format!("#!/bin/sh\n{import} /new.gpg\npacman-key --lsign-key busy@example.org\n")).expect("written");
+    sh(&format!("chmod 755 {}", program.display()));
+    pacman::upgrade(&copy, Feed::Nobody).expect("upgraded");
+    assert_eq!(set(&copy).version("hello"), Some("2-1"));
+}
