@@ -96,7 +96,7 @@ fn parent(store: &Store, good: DeployId, good_set: Option<SetId>, booted: &Boote
 fn is_sound(layout: &Layout, set: SetId) -> bool {
     let parts = Parts::of_set(layout, set);
     let has_packages = || pacman::installed(&parts.root).is_ok_and(|packages| packages.iter().next().is_some());
-    volumes::is_whole_set(layout, set) && has_packages() && verify::check(&parts).is_empty()
+    volumes::is_whole_set(layout, set) && has_packages() && verify::check(&parts, verify::Disk::of(layout)).is_empty()
 }
 
 /// The deployment whose `/etc` an update of `parent` gets: the default's; that of the one before it, if the update was made of that because
