@@ -125,6 +125,8 @@ pub fn build_all(cache: &Path, states: &[State]) -> Result<Vec<PathBuf>> {
     let recipes = Recipes::load()?;
     let pool = Pool::open(cache, &recipes)?;
     let signer = Signer::open(cache)?;
+    // Cargo may take minutes, for which nobody else is to wait.
+    own::binaries()?;
     let _held = CacheLock::take(cache, "repo")?;
     let own = own::build(cache, &signer)?;
     let mut wanted: Vec<&Recipe> = recipes.packages.iter().filter(|r| r.variant.is_empty()).collect();
