@@ -46,18 +46,46 @@ checked! {
     Mode, "a mode in octal, as \"0644\"", |s| (3..=4).contains(&s.len()) && s.bytes().all(|b| (b'0'..=b'7').contains(&b));
     /// Owner and group.
     Owner, "an owner, as \"user\" or \"user:group\"", |s| s.split(':').count() <= 2 && s.split(':').all(account);
-    /// A hash as crypt(5) writes it, or `!` or `*` for none.
-    PasswordHash, "a hash of a password, as `mkpasswd` prints it, or \"!\" or \"*\"", |s| {
-        matches!(s, "!" | "*" | "!*") || s.starts_with('$') && one_line(s) && !s.contains([':', ' '])
+    /// A hash as crypt(5) writes it, `!` or `*` for none, or `ask`.
+    PasswordHash, "a hash of a password, as `openssl passwd -6` prints it, or \"!\" or \"*\" (or \"ask\", for `ast bootstrap`)", |s| {
+        matches!(s, "!" | "*" | "!*" | ASK) || s.starts_with('$') && one_line(s) && !s.contains([':', ' '])
     };
     /// A public key of ssh.
     SshKey, "a public key of ssh", |s| one_line(s) && s.split(' ').count() >= 2 && s.is_ascii();
     /// A field of an account.
     Field, "a text without colons or line breaks", |s| one_line(s) && !s.contains(':') && !s.starts_with('-');
+    /// The name of a machine. Source: hostname(5).
+    HostName, "the name of a machine (letters, digits, - and dots, 63 characters at most)", host_name;
+    /// A time zone.
+    Zone, "a time zone, as \"Europe/Prague\"", |s| word(s, "/_+-") && s.starts_with(|c: char| c.is_ascii_alphabetic()) && !s.contains("//");
+    /// A locale.
+    Locale, "a locale, as \"en_US.UTF-8\"", |s| word(s, "_.@-") && s.starts_with(|c: char| c.is_ascii_alphabetic());
+    /// A layout of the keyboard.
+    Keymap, "a keyboard layout, as \"us\" or \"de-latin1\"", |s| word(s, "_.-") && s.starts_with(|c: char| c.is_ascii_alphanumeric());
     /// One argument of the kernel.
     KernelArgument, "a kernel argument that GRUB can carry (no spaces, quotes, $, ` or backslashes)", |s| {
         !s.is_empty() && s.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\$`;&|<>()".contains(&b)) && !s.starts_with(['/', '*'])
     };
+}
+
+/// In the place of a hash: somebody is asked when a machine is installed.
+const ASK: &str = "ask";
+
+impl PasswordHash {
+    /// Whether somebody is to be asked, so that there is no hash here.
+    pub fn is_asked(&self) -> bool {
+        self.0 == ASK
+    }
+
+    /// Whether somebody can log in with a password.
+    pub fn opens(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+fn host_name(text: &str) -> bool {
+    let good = |label: &str| word(label, "-") && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-');
+    text.len() <= 63 && text.split('.').all(good)
 }
 
 fn word(text: &str, more: &str) -> bool {

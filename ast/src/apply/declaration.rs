@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::ApplyError;
-use super::checked::{AccountName, Field, InsidePath, KernelArgument, Mode, Owner, PackageName, PasswordHash, SshKey, Target, UnitName};
+use super::checked::{
+    AccountName, Field, HostName, InsidePath, KernelArgument, Keymap, Locale, Mode, Owner, PackageName, PasswordHash, SshKey, Target,
+    UnitName, Zone,
+};
 use crate::id::SnapshotId;
+use crate::install::answers::Install;
 use crate::sys::{SysError, file};
 
 /// What a snapshot should be. What it does not name is left as it is.
@@ -17,6 +21,10 @@ pub struct Declaration {
     pub snapshot: Option<SnapshotId>,
     /// Its description in the tree.
     pub description: Option<String>,
+    /// For `ast bootstrap` alone: how it gets onto a disk.
+    pub install: Option<Install>,
+    /// What it is called, where it stands, what is typed on it.
+    pub system: System,
     /// Its packages.
     pub packages: Packages,
     /// Its services.
@@ -32,6 +40,20 @@ pub struct Declaration {
     /// What is run in it at the end.
     #[serde(rename = "command")]
     pub commands: Vec<CommandEntry>,
+}
+
+/// What every machine is asked for first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct System {
+    /// Its name.
+    pub hostname: Option<HostName>,
+    /// Its time zone.
+    pub timezone: Option<Zone>,
+    /// Its language.
+    pub locale: Option<Locale>,
+    /// The keyboard of its console.
+    pub keymap: Option<Keymap>,
 }
 
 /// Packages that are there or are not.
@@ -195,6 +217,11 @@ impl Declaration {
         };
         line("remove", join(self.packages.remove.iter().map(PackageName::as_str)));
         line("install", join(self.packages.install.iter().chain(&self.packages.aur).map(PackageName::as_str)));
+        let System { hostname, timezone, locale, keymap } = &self.system;
+        line("host name:", hostname.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default());
+        line("time zone:", timezone.as_ref().map(|zone| zone.as_str().to_owned()).unwrap_or_default());
+        line("locale:", locale.as_ref().map(|locale| locale.as_str().to_owned()).unwrap_or_default());
+        line("keyboard:", keymap.as_ref().map(|keymap| keymap.as_str().to_owned()).unwrap_or_default());
         line("users:", join(self.users.iter().map(|user| user.name.as_str())));
         line("files:", join(self.files.iter().map(|entry| entry.path.as_str())));
         line("enable", join(self.services.enable.iter().map(UnitName::as_str)));

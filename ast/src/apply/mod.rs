@@ -17,6 +17,7 @@ mod kernel;
 mod playbook;
 mod show;
 mod steps;
+mod system;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ use crate::pacman::PacmanError;
 use crate::sys::SysError;
 use crate::work::WorkError;
 
-pub use declaration::Declaration;
+pub use checked::{AccountName, HostName, Keymap, Locale, PackageName, PasswordHash, SshKey, Zone};
+pub use declaration::{Declaration, User};
 pub use differ::{Difference, Kind, differences};
 pub use playbook::play;
 pub use show::unified;

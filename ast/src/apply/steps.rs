@@ -6,7 +6,7 @@ use std::path::Path;
 use super::checked::PackageName;
 use super::declaration::{CommandEntry, Declaration};
 use super::files::{self, Wanted, What, is_there};
-use super::{ApplyError, kernel, users};
+use super::{ApplyError, kernel, system, users};
 use crate::config::snapshot::SnapshotConfig;
 use crate::exec::{Invocation, Options, Program, Streams};
 use crate::pacman::{self, Feed};
@@ -27,6 +27,7 @@ pub fn carry_out(copy: &WorkingCopy, declaration: &Declaration, show: bool) -> R
         files::write(copy, &Wanted::of(entry))?;
     }
     packages(copy, declaration, show)?;
+    system::bring(copy, &declaration.system)?;
     for user in &declaration.users {
         users::bring(copy, user)?;
     }

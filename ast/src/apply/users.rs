@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::ApplyError;
+use super::checked::PasswordHash;
 use super::declaration::User;
 use super::files::{self, Wanted, What, entry};
 use crate::exec::{Invocation, Options, Program};
@@ -59,7 +60,7 @@ fn added(user: &User) -> Vec<String> {
     words.extend(["--shell".into(), shell, "--home-dir".into(), home]);
     words.extend(user.uid.iter().flat_map(|uid| ["--uid".to_owned(), uid.to_string()]));
     words.extend(field(&user.comment).into_iter().flat_map(|comment| ["--comment".to_owned(), comment]));
-    words.extend(user.password.iter().flat_map(|hash| ["--password".to_owned(), hash.as_str().to_owned()]));
+    words.extend(hash(user).into_iter().flat_map(|hash| ["--password".to_owned(), hash.as_str().to_owned()]));
     words
 }
 
@@ -75,13 +76,18 @@ fn changed(copy: &WorkingCopy, user: &User, fields: &[String]) -> Result<Vec<Str
     differs("--comment", 4, user.comment.as_ref().map(|f| f.as_str()));
     differs("--home", 5, user.home.as_ref().map(|f| f.as_str()));
     differs("--shell", 6, user.shell.as_ref().map(|f| f.as_str()));
-    if let Some(hash) = &user.password {
+    if let Some(hash) = hash(user) {
         let is = entry(copy, "shadow", user.name.as_str())?.and_then(|fields| fields.get(1).cloned());
         if is.as_deref() != Some(hash.as_str()) {
             words.extend(["--password".to_owned(), hash.as_str().to_owned()]);
         }
     }
     Ok(words)
+}
+
+/// What its password is to be; one that a person was asked for when the machine was installed is that person's since.
+fn hash(user: &User) -> Option<&PasswordHash> {
+    user.password.as_ref().filter(|hash| !hash.is_asked())
 }
 
 /// The home of a person's account is made at boot, if it is missing then.

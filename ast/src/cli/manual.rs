@@ -71,6 +71,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("clean", "ast clean --dry-run", "which old updates would go, and why"),
     ("export", "ast export 4 kiosk.ast --parent 2", "what 4 has more than 2, signed"),
     ("import", "ast import kiosk.ast", "as a new snapshot, if its key is trusted"),
+    ("bootstrap", "ast bootstrap /dev/sda --answers kiosk.toml", "shows what is on that disk and what it becomes, asks once, and installs; without the file it asks for all"),
     ("migrate", "ast --sysroot /mnt migrate --dry-run", "what taking over a machine of the original would do"),
     ("ast-sync", "ast ast-sync", "the newest ast in every snapshot"),
     ("boot-update", "ast boot-update 4", "the initramfs of 4 anew; `ast deploy 4` boots it. `ast boot-update --grub`: GRUB itself, tried by the next start"),

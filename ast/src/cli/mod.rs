@@ -2,13 +2,16 @@
 
 mod across;
 mod apply;
+mod ask;
 mod ast_sync;
 mod boot_update;
+mod bootstrap;
 mod change;
 mod chroot;
 mod clean;
 mod complete;
 mod context;
+mod decided;
 mod deploy;
 mod desc;
 mod diff;
@@ -171,6 +174,8 @@ enum Command {
     Import(import::Args),
     /// Bring ast itself to its newest packaged version in every snapshot
     AstSync(ast_sync::Args),
+    /// Install astOS onto a disk
+    Bootstrap(bootstrap::Args),
     /// Take over a machine that the original Python ast laid out
     Migrate(migrate::Args),
     /// Say what was done when, newest first
@@ -267,6 +272,7 @@ fn dispatch(command: Option<Command>, global: &Global) -> Result<(), CommandErro
         Some(Command::Export(args)) => export::run(&args, global),
         Some(Command::Import(args)) => import::run(&args, global),
         Some(Command::AstSync(args)) => ast_sync::run(&args, global),
+        Some(Command::Bootstrap(args)) => bootstrap::run(&args, global),
         Some(Command::Migrate(args)) => migrate::run(&args, global),
         Some(Command::History(args)) => history::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),

@@ -103,6 +103,14 @@ programs! {
     Useradd = "useradd",
     /// Changes a user.
     Usermod = "usermod",
+    /// Builds locales.
+    LocaleGen = "locale-gen",
+    /// Tells what is on a disk.
+    Lsblk = "lsblk",
+    /// Tells what a disk's content says that it is.
+    Wipefs = "wipefs",
+    /// Makes a hash of a password.
+    Openssl = "openssl",
     /// Runs playbooks.
     AnsiblePlaybook = "ansible-playbook",
     /// Runs a root as a container.

@@ -23,8 +23,9 @@ impl Fat {
         let serial = format!("{:08X}", random_id()?);
         let (bits, blocks) = (if target.size >= FAT32_MIN { "32" } else { "12" }, (target.size / 1024).to_string());
         let hidden = (target.offset / SECTOR).to_string();
+        // -I: the kernel may still know the partitions that a disk had before.
         let mut args: Vec<OsString> =
-            ["-F", bits, "-s", "1", "-i", &serial, "-n", label, "-h", &hidden, "--offset", &hidden].map(Into::into).into();
+            ["-I", "-F", bits, "-s", "1", "-i", &serial, "-n", label, "-h", &hidden, "--offset", &hidden].map(Into::into).into();
         args.extend([target.file.clone().into(), blocks.into()]);
         tool::run(Program::MkfsFat, args, None)?;
         Ok(Self { target: target.clone(), serial })

@@ -1,6 +1,7 @@
 //! The installation itself, step by step; nothing on the disk is worth keeping until the last one is done.
 
 use std::error::Error;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
@@ -16,6 +17,7 @@ use crate::boot::block::BootBlock;
 use crate::exec::Program;
 use crate::layout::{self, Layout};
 use crate::luks::Header;
+use crate::progress::long_step;
 use crate::store::document;
 use crate::store::machine::{Block, Firmware, Machine, Numbers};
 use crate::sys::mount::{self, MsFlags};
@@ -23,9 +25,12 @@ use crate::sys::{device, file};
 use crate::tree::Later;
 
 /// Where the new filesystem is seen by the installing thread: a directory that every system has, and nobody else sees it there.
-const SCRATCH: &str = "/mnt";
+pub(super) const SCRATCH: &str = "/mnt";
 /// What file browsers call the filesystem.
 const LABEL: &str = "ast";
+
+/// Steps of an installation, as who watches sees them.
+const STEPS: usize = 5;
 
 /// What is to be installed.
 #[derive(Debug, Clone)]
@@ -72,6 +77,8 @@ pub fn install(disk: &Target, wish: &Wish, settle: Settle<'_>) -> Result<Machine
         }
     }
     let scheme = Scheme::new(wish.boot, disk)?;
+    long_step(1, STEPS, &"make partitions and filesystems");
+    Scheme::clear(disk)?;
     scheme.write(disk)?;
     let fat = scheme.fat.map(|extent| Fat::format(&disk.part(extent), fat_label(wish.boot))).transpose()?;
     let target = disk.part(scheme.btrfs).behind(wish.luks.as_ref().map_or(0, |luks| luks.header.data_offset));
@@ -81,12 +88,15 @@ pub fn install(disk: &Target, wish: &Wish, settle: Settle<'_>) -> Result<Machine
     let machine = describe(wish, node, fat.as_ref())?;
     let core = in_own_mounts(|| fill(&attached, wish, &machine, settle))?;
 
+    long_step(5, STEPS, &"write the boot loader and the boot block, and read it back");
     let block = BootBlock::new(DEPLOYMENT);
     proof::write(&block, &target, fat.as_ref())?;
     match (wish.boot, &fat) {
         (Boot::Efi, Some(esp)) => wish.grub.place_on_esp(esp, &core)?,
         _ => wish.grub.embed(disk, &scheme, &core)?,
     }
+    // What the programs for FAT wrote, too: whoever is told that it is done may switch the machine off.
+    File::open(&disk.file).and_then(|file| file.sync_all()).map_err(|e| InstallError::io(&disk.file, e))?;
     Ok(machine)
 }
 
@@ -113,7 +123,7 @@ fn describe(wish: &Wish, node: &Path, fat: Option<&Fat>) -> Result<Machine> {
 }
 
 /// What `work` gives, in a thread whose mounts nobody else sees; they end with it.
-fn in_own_mounts<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn in_own_mounts<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)
             .map_err(|e| InstallError::io(Path::new("/proc/thread-self/ns/mnt"), e.into()))?;
@@ -136,11 +146,14 @@ fn fill(attached: &Attached, wish: &Wish, machine: &Machine, settle: Settle<'_>)
     let documents = Layout::of_top_level(&top);
     machine.save(&documents)?;
     let staging = Staging::create(&top, &root)?;
+    long_step(2, STEPS, &format_args!("install {} packages and what they need", wish.packages.names.len()));
     staging.install(&wish.packages)?;
     staging.make_keyring()?;
+    long_step(3, STEPS, &"settle it: users, files, services");
     settle(&staging).map_err(InstallError::Settle)?;
     let ready = staging.finish()?;
 
+    long_step(4, STEPS, &"seal the base, and make the deployment and the menu");
     first::seal(&top, &ready, &wish.description)?;
     first::deploy(&top)?;
     drop(ready);

@@ -2,17 +2,23 @@
 //! block can be written and read there.
 //!
 //! ```text
-//! Scheme (table) → Fat, btrfs (disk) → Staging: root/etc/var/boot as one tree (system) → set 0.1, deployment 1, documents (first)
+//! Disk (what is to be overwritten, looked at) → host (what this machine has to have)
+//! Scheme (table) → Fat, btrfs (target) → Staging: root/etc/var/boot as one tree (system) → set 0.1, deployment 1, documents (first)
 //!                                                                                     → core image, grub.cfg, block, proof (boot)
 //! ```
 //! Everything takes a file and an offset: a partition of a disk, or a stretch of an image file on a kernel that knows no partitions.
 //! Nothing is mounted where another process sees it, and nothing stays mounted when this one is killed.
 
+pub mod answers;
 pub mod core_image;
+pub mod disk;
 pub mod fat;
 pub mod first;
+pub mod host;
 pub mod machine;
 mod proof;
+pub mod settle;
+pub mod sources;
 pub mod staging;
 pub mod table;
 pub mod target;
@@ -56,6 +62,73 @@ pub enum InstallError {
         disk: PathBuf,
         /// Its bytes.
         size: u64,
+    },
+    /// Neither a block device nor a file.
+    #[error("{} is neither a disk nor an image file", .0.display())]
+    NoDisk(PathBuf),
+    /// A part of a disk.
+    #[error("{} is a partition, and a whole disk is needed{}", node.display(), whole.as_ref().map(|disk| format!(": {}", disk.display())).unwrap_or_default())]
+    Partition {
+        /// The partition.
+        node: PathBuf,
+        /// The disk that it is on.
+        whole: Option<PathBuf>,
+    },
+    /// Nothing can be written to it.
+    #[error("{} is read-only", .0.display())]
+    ReadOnly(PathBuf),
+    /// Partition tables, GRUB's blocklists and the boot block are laid out for sectors of 512 bytes.
+    #[error("{} has sectors of {size} bytes, and ast lays a disk out for sectors of 512", disk.display())]
+    SectorSize {
+        /// The disk.
+        disk: PathBuf,
+        /// Bytes of a sector.
+        size: u64,
+    },
+    /// Somebody uses it.
+    #[error("{} is in use: {}", disk.display(), if by.is_empty() { "the kernel, or a program, has it for itself".to_owned() } else { by.join(", ") })]
+    InUse {
+        /// The disk.
+        disk: PathBuf,
+        /// By whom, as far as that can be known.
+        by: Vec<String>,
+    },
+    /// Another installer, or udev, is at it.
+    #[error("another program has locked {}", .0.display())]
+    Claimed(PathBuf),
+    /// What is on it is not known.
+    #[error("cannot tell what is on {}: {reason}", disk.display())]
+    Listing {
+        /// The disk.
+        disk: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A program that an installation runs is not here.
+    #[error("{program} is not installed on this machine, and nothing can be installed without it (package {package})")]
+    NoProgram {
+        /// Which.
+        program: &'static str,
+        /// What to install.
+        package: &'static str,
+    },
+    /// No modules of GRUB for the platform.
+    #[error("{} does not hold GRUB's modules (package grub)", dir.display())]
+    NoGrubModules {
+        /// Where they should be.
+        dir: PathBuf,
+    },
+    /// It does not say its version.
+    #[error("cannot tell the version of GRUB from {said:?}")]
+    GrubVersion {
+        /// What it says.
+        said: String,
+    },
+    /// It cannot write the boot block there.
+    #[error("GRUB {version} cannot write to raw sectors of a btrfs, 2.14 is the first that can")]
+    GrubTooOld {
+        /// Its version.
+        version: String,
     },
     /// The core image does not fit before what comes next on the disk.
     #[error("GRUB's core image has {size} bytes, and there is room for {room} before what comes next on the disk")]

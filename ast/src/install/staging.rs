@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{InstallError, Result};
-use crate::exec::{Ended, Invocation, Isolation, Options, Program, run_isolated};
+use crate::exec::{Ended, Invocation, Isolation, Options, Program, Streams, run_isolated};
 use crate::layout::{self, Layout, Part};
 use crate::sys::mount::{self, MsFlags};
 use crate::sys::{self, namespace};
@@ -25,6 +25,8 @@ pub struct Packages {
     pub cache: Option<PathBuf>,
     /// Their names.
     pub names: Vec<String>,
+    /// Whether a person sees what pacman says.
+    pub show: bool,
 }
 
 /// The working copy of the first snapshot, mounted as one tree in the calling thread's mount namespace.
@@ -40,7 +42,8 @@ impl Staging {
     ///
     /// If interrupted: garbage in `work`. The mounts end with the thread, which must have a mount namespace of its own.
     pub fn create(top: &Path, root: &Path) -> Result<Self> {
-        let this = Self { copy: WorkingCopy::create_empty(&Layout::of_top_level(top))?, root: root.to_owned() };
+        let cache = Some(top.join(layout::CACHE_SUBVOL));
+        let this = Self { copy: WorkingCopy::create_empty(&Layout::of_top_level(top))?.with_cache(cache), root: root.to_owned() };
         let Parts { root: root_part, etc, var, boot } = this.copy.parts();
         mount::bind(root_part, root)?;
         for name in layout::MOUNT_POINTS {
@@ -73,6 +76,11 @@ impl Staging {
         self.root.join(path.trim_start_matches('/'))
     }
 
+    /// The same as a working copy: commands in it see it alone, with nothing of the shared `/root` and `/home`.
+    pub const fn copy(&self) -> &WorkingCopy {
+        &self.copy
+    }
+
     fn make_dir(&self, name: &str) -> Result<()> {
         let path = self.inside(name);
         sys::file::make_dirs(&path)?;
@@ -93,7 +101,8 @@ impl Staging {
             pacman = pacman.arg(option).arg(path);
         }
         pacman = pacman.args(["--noconfirm", "--noprogressbar", "-Sy"]).args(&packages.names);
-        self.isolated(&pacman, None)?.success().map(drop)?;
+        let streams = if packages.show { Streams::Show } else { Streams::Capture };
+        self.isolated(&pacman, None, streams)?.success().map(drop)?;
         Ok(())
     }
 
@@ -107,19 +116,19 @@ impl Staging {
 
     /// The command has run well with the tree as its root, in namespaces of its own: it leaves no process behind.
     pub fn run<W: Into<std::ffi::OsString>>(&self, words: impl IntoIterator<Item = W>) -> Result<Ended> {
-        Ok(self.isolated(&Invocation::words(words)?, Some(&self.root))?.success()?)
+        Ok(self.isolated(&Invocation::words(words)?, Some(&self.root), Streams::Capture)?.success()?)
     }
 
-    fn isolated(&self, invocation: &Invocation, root: Option<&Path>) -> Result<Ended> {
+    fn isolated(&self, invocation: &Invocation, root: Option<&Path>, streams: Streams<'static>) -> Result<Ended> {
         // A thread that has left its namespaces can start one command only.
-        let run = || -> Result<Ended> {
+        let run = move || -> Result<Ended> {
             namespace::unshare()?;
             mount::make_private()?;
             if let Some(root) = root {
                 namespace::pivot_root(root)?;
             }
             // tmpfiles would make subvolumes below /var, which a snapshot does not carry along (C5).
-            let options = Options::capture().env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0");
+            let options = Options::new(streams).env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0");
             Ok(run_isolated(invocation, options, Isolation::Namespaces)?)
         };
         std::thread::scope(|scope| scope.spawn(run).join()).map_err(|_| InstallError::Thread)?

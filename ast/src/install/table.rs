@@ -88,6 +88,17 @@ impl Scheme {
         (end - 1) * SECTOR
     }
 
+    /// The disk begins and ends with zeros: neither firmware nor kernel finds anything that was on it: boot code, both copies of a GPT, what
+    /// RAID, LVM and LUKS leave at either end and would find there again.
+    ///
+    /// If interrupted: the disk is as it was, or does not boot any more.
+    pub fn clear(disk: &Target) -> Result<()> {
+        let length = (FIRST * SECTOR).min(disk.size);
+        let zeros = vec![0; usize::try_from(length).unwrap_or_default()];
+        disk.write_at(0, &zeros)?;
+        disk.write_at(disk.size - length, &zeros)
+    }
+
     /// The disk has this table; nothing in the partitions is touched.
     ///
     /// If interrupted: the disk has no table or the new one.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::table::{Extent, SECTOR};
 use super::{InstallError, Result, tool};
 use crate::exec::Program;
-use crate::sys;
+use crate::sys::{self, At as _};
 
 /// Bytes `offset..offset + size` of a block device or an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Target {
 impl Target {
     /// The whole of a disk or an image file.
     pub fn whole(file: &Path) -> Result<Self> {
-        let size = File::open(file).and_then(|mut f| f.seek(SeekFrom::End(0))).map_err(|e| InstallError::io(file, e))?;
+        let size = File::open(file).and_then(|mut f| f.seek(SeekFrom::End(0))).at("open", file)?;
         Ok(Self { file: file.to_owned(), offset: 0, size })
     }
 

@@ -137,7 +137,7 @@ fn c1_a_container_that_grub_cannot_unlock_is_refused_before_anything_is_written(
         grub: Grub { mkimage: "/nowhere".into(), modules: dir.path().into(), version: version.into() },
         terminal: Terminal::Screen,
         luks: Some(Luks { header: header(kdf), key: key.map(<[u8]>::to_vec) }),
-        packages: Packages { config: "/nowhere".into(), cache: None, names: Vec::new() },
+        packages: Packages { config: "/nowhere".into(), cache: None, names: Vec::new(), show: false },
         description: "base".into(),
     };
     let refused = |wish: &Wish| install(&disk, wish, &|_| panic!("nothing is installed")).expect_err("refused").to_string();

@@ -27,8 +27,8 @@ pub const WITH_SYSTEM: [&str; 17] = [
     "upgrade",
     "which",
 ];
-/// And those with tests of their own, since they need another machine: the installed service, `cli_live.rs`, `migrate.rs`.
-pub const ELSEWHERE: [&str; 3] = ["auto-upgrade", "live-chroot", "migrate"];
+/// And those with tests of their own, since they need another machine: the installed service, `bootstrap.rs` beside those, `cli_live.rs`, `migrate.rs`.
+pub const ELSEWHERE: [&str; 4] = ["auto-upgrade", "bootstrap", "live-chroot", "migrate"];
 
 /// Commands whose result is text for a person, or for a shell.
 const TEXTS: [&str; 3] = ["completions", "help", "man"];

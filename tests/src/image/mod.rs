@@ -101,7 +101,7 @@ fn make(cache: &Path, image: &Path, column: Column, packages: &Path, grub: &Grub
         },
         terminal: Terminal::Serial,
         luks: None,
-        packages: Packages { config: config.clone(), cache: Some(packages.to_owned()), names },
+        packages: Packages { config: config.clone(), cache: Some(packages.to_owned()), names, show: false },
         description: "base".to_owned(),
     };
     let to_error = |source| ImageError::Install { image: image.to_owned(), source };

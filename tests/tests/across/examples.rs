@@ -21,6 +21,9 @@ const README: &str = include_str!("../../../README.md");
 /// Examples that cannot run on this machine, and what runs them instead.
 const NOT_HERE: &[(&str, &str)] = &[
     ("ast auto-upgrade", "it starts the service of the installed package: tests/update_cycle runs that"),
+    ("ast bootstrap /dev/sda", "it erases a disk: tests/across/bootstrap.rs gives it one, ast/tests/cli_bootstrap.rs has the questions"),
+    ("ast bootstrap /dev/sda --answers kiosk.toml", "the same"),
+    ("ast bootstrap /dev/sda --answers kiosk.toml --dry-run", "the same"),
     ("ast migrate", "this machine is not the original's: ast/tests/migrate.rs has such machines"),
     ("ast migrate --boot", "the same: ast/tests/migrate_boot.rs"),
     ("ast migrate --finish", "the same: ast/tests/migrate_boot.rs"),

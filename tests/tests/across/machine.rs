@@ -287,7 +287,7 @@ impl Drop for Machine {
 }
 
 /// The command, with the stop points of a debug build.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "ast"]).current_dir(&project).status();
     assert!(status.expect("cargo").success());

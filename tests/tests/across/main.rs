@@ -8,6 +8,7 @@ mod bed;
 mod documents;
 mod ast_sync;
 mod boot;
+mod bootstrap;
 mod examples;
 mod grub;
 mod live;

@@ -117,7 +117,7 @@ impl Bed {
             btrfs::create_subvolume(&top.join(name)).expect("shared");
         }
         let names = ["base", "linux", "mkinitcpio", "btrfs-progs", "ast", "extra-note", "grub206"].map(String::from).into();
-        let wish = Packages { config, cache: Some(packages.to_owned()), names };
+        let wish = Packages { config, cache: Some(packages.to_owned()), names, show: false };
         let root = self._dir.path().join("root");
         std::fs::create_dir(&root).expect("mount point");
         let fill = || {
