@@ -198,3 +198,53 @@ fn grub_of_three_releases() {
         }
     }
 }
+
+/// PKGBUILD forgets nothing: what is in the sources for a machine is in the package, under its name.
+#[test]
+fn our_package_has_every_file_that_is_for_a_machine() {
+    let out = Command::new("bsdtar").arg("-tf").arg(package(&v1(), "ast")).output().unwrap();
+    let listing = String::from_utf8_lossy(&out.stdout).into_owned();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut missing = Vec::new();
+    let mut dirs = ["packaging", "mkinitcpio", "docs/man"].map(|dir| project.join(dir)).to_vec();
+    let mut seen = 0;
+    while let Some(dir) = dirs.pop() {
+        for path in fs::read_dir(&dir).unwrap().flatten().map(|e| e.path()) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !path.is_symlink() {
+                dirs.push(path);
+            } else if name != "PKGBUILD" {
+                seen += 1;
+                // A link for a target is in that target's directory, a profile among the profiles.
+                let end = format!("/{}/{name}", dir.file_name().unwrap().to_string_lossy());
+                let exact = path.is_symlink() || dir.ends_with("profiles");
+                if !listing.lines().any(|line| line.ends_with(if exact { &end } else { &end[end.rfind('/').unwrap()..] })) {
+                    missing.push(path);
+                }
+            }
+        }
+    }
+    assert!(seen > 20 && missing.is_empty(), "not in the package: {missing:?}");
+    for file in [
+        "usr/bin/ast",
+        "usr/lib/ast/ast-initcpio",
+        "usr/lib/ast/ast-autoupdate",
+        "etc/grub.d/10_ast",
+        "etc/mkinitcpio.conf.d/ast.conf",
+        "etc/ast/health.d/required.d/",
+        "usr/lib/ast/health.d/wanted.d/",
+        "usr/lib/systemd/system/timers.target.wants/ast-autoupdate.timer",
+        "usr/share/man/man8/ast-bootstrap.8",
+        "usr/share/man/man7/ast-boot.7",
+        "usr/share/bash-completion/completions/ast",
+        "usr/share/zsh/site-functions/_ast",
+        "usr/share/fish/vendor_completions.d/ast.fish",
+    ] {
+        assert!(listing.lines().any(|line| line == file), "{file} is not in the package:\n{listing}");
+    }
+    // What the lab does not take along is where PKGBUILD looks for it.
+    let pkgbuild = fs::read_to_string(project.join("packaging/PKGBUILD")).unwrap();
+    let documents = pkgbuild.lines().find(|line| line.contains("/usr/share/doc/ast")).unwrap();
+    let named: Vec<&str> = documents.split(' ').filter(|word| word.starts_with("docs/")).collect();
+    assert!(named.len() >= 3 && named.iter().all(|name| project.join(name).is_file()), "{named:?}");
+}
