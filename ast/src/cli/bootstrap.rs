@@ -94,8 +94,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     if !decided.lets_somebody_in() {
         global.say("nobody will be able to log in: neither root nor a user has a password or a key");
     }
-    if sources.are_local() {
-        global.say("packages come from a directory of this machine: the new one asks the repositories that its package of pacman names");
+    if let local @ [_, ..] = sources.local().as_slice() {
+        global.say(format_args!("a directory of this machine, which the new one will not ask for its updates: [{}]", clean(&local.join("] ["))));
     }
     let name = disk.target.file.display();
     global.confirm(&format!("Erase everything on {name} and install?"))?;

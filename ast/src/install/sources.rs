@@ -10,6 +10,8 @@ use crate::sys::{SysError, file};
 const OF_THIS_HOST: [&str; 6] = ["RootDir", "DBPath", "CacheDir", "LogFile", "GPGDir", "HookDir"];
 /// Files below it keep their place, so that whoever edits the list of mirrors finds it there.
 const LISTS: &str = "/etc/pacman.d";
+/// The section that is no repository.
+const OPTIONS: &str = "options";
 /// How deep files may include one another, as in pacman itself.
 const DEPTH: u32 = 10;
 
@@ -30,27 +32,50 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Whether packages come from a directory of this machine, where the new one will not find them.
-    pub fn are_local(&self) -> bool {
-        let texts = std::iter::once(&self.config).chain(self.lists.iter().map(|(_, text)| text));
-        texts.flat_map(|text| text.lines()).any(|line| value(line, "Server").is_some_and(|url| url.starts_with("file:")))
+    /// The repositories that are a directory of this machine, where the new one will not find them.
+    pub fn local(&self) -> Vec<&str> {
+        self.sections().filter(|(_, lines)| self.is_local(lines)).filter_map(|(name, _)| name).collect()
     }
 
-    /// The new machine whose `/etc` is in `etc` asks the same repositories; local ones are left out, so it keeps what its packages say. Its database is
-    /// where ast has it, also for whoever calls pacman by hand.
+    /// The new machine whose `/etc` is in `etc` asks the same repositories but for local ones; where there are only such, it keeps what its packages
+    /// say. Its database is where ast has it, also for whoever calls pacman by hand.
     pub fn settle(&self, etc: &Path) -> Result<(), ApplyError> {
         let path = etc.join("pacman.conf");
-        let text = if self.are_local() { text(&path)? } else { self.config.clone() };
-        file::replace(&path, with_database(&text).as_bytes())?;
-        if self.are_local() {
-            return Ok(());
+        let kept: Vec<_> = self.sections().filter(|(_, lines)| !self.is_local(lines)).collect();
+        if !kept.iter().any(|(name, _)| name.is_some_and(|name| name != OPTIONS)) {
+            return Ok(file::replace(&path, with_database(&text(&path)?).as_bytes())?);
         }
+        let lines: String = kept.iter().flat_map(|(_, lines)| lines).map(|line| format!("{line}\n")).collect();
+        file::replace(&path, with_database(&lines).as_bytes())?;
         for (list, text) in &self.lists {
             let to = etc.join(list.strip_prefix("/etc").unwrap_or(list));
             file::make_dirs(to.parent().unwrap_or(etc))?;
             file::replace(&to, text.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// The lines of each section, its head among them, with its name; what stands before the first has none.
+    fn sections(&self) -> impl Iterator<Item = (Option<&str>, Vec<&str>)> {
+        let mut sections = vec![(None, Vec::new())];
+        for line in self.config.lines() {
+            if let Some(name) = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                sections.push((Some(name), Vec::new()));
+            }
+            if let Some((_, lines)) = sections.last_mut() {
+                lines.push(line);
+            }
+        }
+        sections.into_iter()
+    }
+
+    fn is_local(&self, lines: &[&str]) -> bool {
+        let is_file = |line: &str| value(line, "Server").is_some_and(|url| url.starts_with("file:"));
+        let lists_file = |line: &str| {
+            let list = value(line, "Include").and_then(|path| self.lists.iter().find(|(list, _)| list == Path::new(path)));
+            list.is_some_and(|(_, text)| text.lines().any(is_file))
+        };
+        lines.iter().any(|line| is_file(line) || lists_file(line))
     }
 
     fn collect(&mut self, path: &Path, depth: u32) -> Result<(), ApplyError> {
@@ -149,7 +174,7 @@ mod tests {
         );
         let wanted = "[options]\nCheckSpace\n[core]\n# near\nServer = https://mirror.example/$repo/os/$arch\n[a]\nServer = https://a.example\n[b]\nServer = https://b.example\n";
         let sources = Sources::read(&config).expect("read");
-        assert_eq!((sources.config.as_str(), sources.are_local()), (wanted, false));
+        assert_eq!((sources.config.as_str(), sources.local()), (wanted, vec![]));
 
         let etc = dir.path().join("etc");
         file::make_dirs(&etc.join("pacman.d")).expect("dir");
@@ -159,10 +184,20 @@ mod tests {
         assert_eq!(text(&etc.join("pacman.d/mirrorlist")).expect("read"), "Server = https://near.example\n");
 
         put(dir.path(), "mirrorlist", "Server = file:///run/media/repo\n");
+        for name in ["own-a.conf", "own-b.conf"] {
+            put(dir.path(), name, "");
+        }
         let local = Sources::read(&config).expect("read");
         put(&etc, "pacman.conf", "# as packaged\n[options]\n#DBPath = /var/lib/pacman\n[core]\n");
         local.settle(&etc).expect("settled");
         assert_eq!(text(&etc.join("pacman.conf")).expect("read"), "# as packaged\n[options]\nDBPath = /usr/share/ast/db/\n#DBPath = /var/lib/pacman\n[core]\n");
+
+        put(dir.path(), "own-a.conf", "[a]\nServer = file:///root\n");
+        put(dir.path(), "own-b.conf", "[b]\nServer = https://b.example\n");
+        let one = Sources::read(&config).expect("read");
+        assert_eq!(one.local(), ["core", "a"]);
+        one.settle(&etc).expect("settled");
+        assert_eq!(text(&etc.join("pacman.conf")).expect("read"), "[options]\nDBPath = /usr/share/ast/db/\nCheckSpace\n[b]\nServer = https://b.example\n");
 
         put(dir.path(), "mirrorlist", &format!("Include = {}\n", list.display()));
         assert!(Sources::read(&config).expect_err("for ever").to_string().contains("includes itself"));
