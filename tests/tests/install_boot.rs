@@ -1,11 +1,15 @@
-//! What the core image that the installer makes does when the disk behind it is not as it was; and the core image of the distribution's grub-install.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! What the core image that the installer makes does when the disk behind it is not as it was; the core image of the distribution's grub-install;
+//! and what `ast bootstrap` made, started.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use ast_tests::columns;
 use ast_tests::image::Column;
 use ast_tests::scenario::{BOOT, Scenario, judged, status};
 use ast_tests::vm::offline::{Damage, Mounted};
-use ast_tests::vm::{Disk, Offline, Vm};
+use ast_tests::lab::repo::{self, State};
+use ast_tests::lab::sign::Signer;
+use ast_tests::vm::{Disk, Firmware, Offline, Vm, VmConfig, efi_vars};
+use std::process::Command;
 use std::time::Duration;
 
 /// One step of moving to another disk, emulated.
@@ -100,6 +104,85 @@ fn c1_the_distributions_grub_install_starts_by_our_rules(column: Column) {
     let booted = vm.sh("cat /run/ast/booted").unwrap();
     assert!(booted.contains("left=2\n") && booted.contains("env=ok\n"), "{booted}");
     assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
+}
+
+/// What is asked for of the machine below: a login on the serial line, where the lab's own machines let root in.
+const ANSWERS: &str = r#"
+[install]
+boot = "efi"
+serial = true
+profile = "./lab.toml"
+
+[system]
+hostname = "hall"
+timezone = "UTC"
+locale = "C.UTF-8"
+keymap = "us"
+
+[kernel]
+args = ["console=ttyS0,115200", "quiet", "loglevel=3", "systemd.show_status=0", "mitigations=off", "tsc=reliable", "no_timer_check", "cryptomgr.notests"]
+
+[services]
+mask = ["ast-autoupdate.timer"]
+
+[[user]]
+name = "kiosk"
+password = "HASH"
+
+[[file]]
+path = "/etc/systemd/system/serial-getty@.service.d/autologin.conf"
+content = """
+[Service]
+ExecStart=
+ExecStart=-/usr/sbin/agetty -o '-p -- \\\\u' --noclear --noissue --keep-baud 115200 - dumb
+"""
+"#;
+
+/// What the program makes of a disk with the answers in a file starts, and lets the user in who was asked for, with a home of their own.
+#[test]
+fn b12_what_bootstrap_installs_starts_counts_and_lets_its_user_in() {
+    let cache = ast_tests::vm::cache_dir();
+    let packages = repo::build(&cache, State::V1).unwrap();
+    let dir = tempfile::tempdir_in(cache.join("run")).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let hash = Command::new("openssl").args(["passwd", "-6", "sesame"]).output().unwrap();
+    let keys = Signer::open(&cache).unwrap().gpg_dir(&cache).unwrap();
+    let conf = format!(
+        "[options]\nArchitecture = x86_64\nSigLevel = Required DatabaseRequired TrustedOnly\nGPGDir = {}\n[{}]\nServer = file://{}\n",
+        keys.display(), repo::NAME, packages.display()
+    );
+    for (name, text) in [
+        ("pacman.conf", conf.as_str()),
+        ("lab.toml", "[packages]\ninstall = [\"linux\", \"mkinitcpio\", \"btrfs-progs\", \"grub206\"]\n"),
+        ("answers.toml", &ANSWERS.replace("HASH", String::from_utf8_lossy(&hash.stdout).trim())),
+    ] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let disk = at("disk.raw");
+    std::fs::File::create(&disk).and_then(|file| file.set_len(4 << 30)).unwrap();
+    let start = std::time::Instant::now();
+    let mut ast = Command::new(ast_tests::lab::own::binaries().unwrap().join("ast"));
+    ast.args(["--yes", "bootstrap"]).arg(&disk).arg("--answers").arg(at("answers.toml")).arg("--pacman-conf").arg(at("pacman.conf"));
+    let out = ast.stdin(std::process::Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(out.status.success() && said.contains("they were written and read back here"), "{said}");
+    eprintln!("installed in {:.1} s", start.elapsed().as_secs_f64());
+
+    let mut config = VmConfig::new("bootstrap").disk(Disk::raw(&disk));
+    config.firmware = Firmware::Efi { vars: efi_vars(dir.path()).unwrap() };
+    let mut vm = Vm::start(config).unwrap();
+    vm.expect(r"ast: ast\.d=1 \(good\)", BOOT).unwrap();
+    vm.expect("hall login: ", BOOT).unwrap();
+    vm.send("kiosk\r").unwrap();
+    vm.expect("Password: ", WORK).unwrap();
+    vm.send("sesame\r").unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    assert_eq!(vm.sh("id -un; uname -n; cd; pwd; stat -c %U:%a .").unwrap(), "kiosk\nhall\n/home/kiosk\nkiosk:700\n");
+    let booted = vm.sh("cat /run/ast/booted").unwrap();
+    assert!(booted.contains("d=1\n") && booted.contains("why=good\n") && booted.contains("env=ok\n"), "{booted}");
+    let id = vm.sh("cat /etc/machine-id").unwrap();
+    assert!(id.trim().len() == 32 && id.trim().bytes().all(|byte| byte.is_ascii_hexdigit()), "no identity of its own: {id:?}");
+    vm.power_cut();
 }
 
 /// How the machine moves where the BIOS starts it.
