@@ -73,7 +73,9 @@ pub fn mount(disks: &Disks, at: &Path, voice: &Voice) -> Result<Top, Failure> {
     if log_is_in_the_way(device, &readable) {
         match superblock::drop_log(device) {
             Ok(()) => {
-                say(format!("{source}: its log was damaged and is dropped: what was written in the last seconds before the power went may be lost"));
+                say(format!(
+                    "{source}: its log was damaged and is dropped: what was written in the last seconds before the power went may be lost"
+                ));
                 if let Ok(mounted) = writable(lack) {
                     return Ok(top(mounted, false));
                 }
