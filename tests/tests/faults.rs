@@ -6,7 +6,7 @@ use ast_tests::columns;
 use ast_tests::image::{Column, armed};
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::{BOOT, Scenario, judged, restarted, start_update, status};
-use ast_tests::vm::offline::{Damage, Offline};
+use ast_tests::vm::offline::{Damage, Mounted, Offline};
 use ast_tests::vm::{Vm, cache_dir};
 use std::time::Duration;
 
@@ -23,14 +23,18 @@ fn machine(name: &str, column: Column, state: State) -> Scenario {
     scenario
 }
 
-/// The disk is changed while the machine is off. The path is below the btrfs top level.
-fn damage(scenario: &Scenario, path: &str, how: Damage) {
+/// The btrfs top level is changed while the machine is off.
+fn change(scenario: &Scenario, how: impl FnOnce(&Mounted)) {
     let offline = Offline::open(scenario.disk()).unwrap();
     let number = offline.partitions().iter().max_by_key(|p| p.len).unwrap().number;
     let mounted = offline.mount(number, "subvolid=5").unwrap();
-    mounted.damage(path, how).unwrap();
+    how(&mounted);
     mounted.unmount().unwrap();
     offline.close().unwrap();
+}
+
+fn damage(scenario: &Scenario, path: &str, how: Damage) {
+    change(scenario, |top| top.damage(path, how).unwrap());
 }
 
 /// The good deployment runs, the bad one is told of, blocked, and not tried again: not at once, and not by the next cycle.
@@ -65,17 +69,27 @@ columns!(scenario_04_kernel_zeroed(|c| scenario_04(c, "vmlinuz-linux", Damage::Z
 columns!(scenario_04_initramfs_missing(|c| scenario_04(c, "initramfs-linux.img", Damage::Delete)); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 columns!(scenario_04_initramfs_truncated(|c| scenario_04(c, "initramfs-linux.img", Damage::Truncate)); test: bios214_raw, efi214_systemd; full: bios206_gap, efi214, efi206);
 
+/// What the trial says on the console when its own systemd begins, in either kind of image.
+const USERSPACE: &str = "scenario: userspace";
+
 /// Scenario 7: the light goes out after the initramfs, four times; the update is good and is promoted in the end.
 fn scenario_07(column: Column) {
     let scenario = machine("scenario_07", column, State::V2);
+    change(&scenario, |top| {
+        let units = "@.snapshots/deploy/2/etc/systemd/system";
+        let text = format!("[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo {USERSPACE} > /dev/console'\n");
+        top.put(format!("{units}/scenario-word.service"), text.as_bytes()).unwrap();
+        let wants = top.path(format!("{units}/sysinit.target.wants"));
+        std::fs::create_dir_all(&wants).unwrap();
+        std::os::unix::fs::symlink("../scenario-word.service", wants.join("scenario-word.service")).unwrap();
+    });
     for cut in 1..=4 {
         // A killed emulator keeps what the machine has flushed, no more.
         let mut config = scenario.config();
         config.disks.iter_mut().for_each(|disk| disk.cache = "writeback");
         let mut vm = Vm::start(config).unwrap();
         vm.expect("ast: .*\\(trial\\)", BOOT).unwrap();
-        // The kernel's word when our program ends and leaves the watchdog running, for systemd to feed.
-        vm.expect("watchdog0: watchdog did not stop", BOOT).unwrap();
+        vm.expect(USERSPACE, BOOT).unwrap();
         std::thread::sleep(Duration::from_secs(3));
         vm.power_cut();
         eprintln!("cut {cut}");
@@ -86,8 +100,7 @@ fn scenario_07(column: Column) {
     assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
 }
 
-// Under systemd nothing on the console tells the moment: there it is systemd that holds the watchdog.
-columns!(scenario_07_power_cuts_in_a_good_trial(scenario_07); test: bios206_gap; full: bios214_raw, efi214, efi206);
+columns!(scenario_07_power_cuts_in_a_good_trial(scenario_07); test: bios206_gap; full: bios214_raw, efi214, efi206, efi214_systemd);
 
 /// Three starts of a trial that resets itself, then the good one: with no human.
 fn falls_back_by_itself(scenario: &Scenario) -> Vm {
@@ -134,6 +147,26 @@ fn scenario_06_hang(column: Column) {
 }
 
 columns!(scenario_06_hang_before_userspace(scenario_06_hang); test: bios214_raw; full: bios206_gap, efi214, efi206);
+
+/// B3: a start that panics after the initramfs, where only the firmware keeps a word of it. Its try does not come back.
+fn scenario_05_record(column: Column) {
+    let scenario = machine("scenario_05", column, State::V2);
+    // The gate takes its time, so that the trial is not promoted before.
+    change(&scenario, |top| {
+        let dir = "@.snapshots/deploy/2/etc/systemd/system/ast-health.service.d";
+        std::fs::create_dir_all(top.path(dir)).unwrap();
+        top.put(format!("{dir}/50-test.conf"), b"[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n").unwrap();
+    });
+    let mut vm = scenario.boot().unwrap();
+    assert_eq!(vm.sh("cat /sys/module/efi_pstore/parameters/pstore_disable; grep -c . /.snapshots/ast/stage > /dev/null; grep -E '^(left|back)=' /.snapshots/ast/stage").unwrap(), "N\nleft=2\nback=0\n");
+    vm.send("echo c > /proc/sysrq-trigger\r").unwrap();
+    vm.expect(r"ast: ast\.d=2 \(trial\)", FALL_BACK).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    let stage = vm.sh("cat /.snapshots/ast/stage").unwrap();
+    assert!(stage.contains("left=1\n") && stage.contains("back=0\n") && stage.contains("earlier=pstore: dmesg-efi"), "{stage}");
+}
+
+columns!(scenario_05_a_panic_that_only_the_firmware_recorded(scenario_05_record); full: efi214, efi206, efi214_systemd);
 
 /// That a unit fails newly is known only on a machine whose gate has judged the start before: the real update, from its first boot.
 fn scenario_06_unit(column: Column) {

@@ -50,7 +50,7 @@ pub fn table(path: &Path) -> Result<String, ScenarioError> {
 /// ```
 #[macro_export]
 macro_rules! columns {
-    ($name:ident($run:expr); test: $($here:ident),+ $(; full: $($full:ident),+)?) => {
+    ($name:ident($run:expr) $(; test: $($here:ident),+)? $(; full: $($full:ident),+)?) => {
         mod $name {
             use super::*;
 
@@ -58,10 +58,10 @@ macro_rules! columns {
                 $crate::scenario::in_column(stringify!($name), column, $run);
             }
 
-            $(#[test]
+            $($(#[test]
             fn $here() {
                 run(stringify!($here));
-            })+
+            })+)?
 
             $($(#[test]
             #[ignore = "another column decides; ./dev test --full runs this one too"]
