@@ -212,6 +212,54 @@ fn any_set(column: Column, shell: fn(&mut Vm)) {
     vm.power_cut();
 }
 
+/// The chain, by the real units: the wanted one and the good one are broken, then the one before it lacks the modules, then it is broken too.
+#[test]
+fn b9_vm_initcpio_of_systemd_the_whole_chain_is_gone_through() {
+    let bench = Bench::new(SYSTEMD);
+    // A third one, and what is wrong with each.
+    let change = |line: &str| {
+        let offline = Offline::open(&bench.disk).unwrap();
+        let mounted = offline.mount(bench.btrfs, "subvolid=5").unwrap();
+        let at = mounted.path("@.snapshots/deploy");
+        let shell = std::process::Command::new("sh").args(["-ec", line]).current_dir(at).status().unwrap();
+        assert!(shell.success(), "{line}");
+        mounted.unmount().unwrap();
+        let block = BootBlock { prev: Some(DeployId::new(3)), arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
+        for path in [FILE_BLOCK_A, FILE_BLOCK_B] {
+            offline.fat(bench.fat).unwrap().write(&format!("/{path}"), &block.encode().unwrap()).unwrap();
+        }
+        offline.close().unwrap();
+    };
+    change(
+        "mkdir 3; for part in etc boot; do btrfs -q subvolume snapshot 1/$part 3/$part; done > /dev/null; btrfs -q subvolume snapshot 1/root 3/root > /dev/null
+         for d in 1 2; do btrfs property set -ts $d/root ro false; chmod 644 $d/root/usr/lib/systemd/systemd; done",
+    );
+    let words = "ast.d=2 ast.why=chosen ast.arm=9. ast.env=ok";
+    let mut vm = bench.start(words);
+    vm.wait_shell(BOOT).unwrap();
+    let booted = vm.sh("cat /run/ast/booted; findmnt -no FSROOT /; dmesg | grep -c 'ast: deployment [12] cannot be the root'").unwrap();
+    for line in ["d=3", "wanted=deployment 2", "reason=it has no init", "/@.snapshots/deploy/3/root", "2"] {
+        assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
+    }
+    vm.power_cut();
+
+    change("mv 3/root/usr/lib/modules/* 3/root/usr/lib/modules/1.2.3");
+    let mut vm = bench.start(words);
+    vm.expect("deployment 3 is started next, with its own kernel", BOOT).unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    let (a, b, _) = bench.look();
+    let once = Some(Trial { deployment: DeployId::new(3), mode: Mode::Once, tries: 1 });
+    assert_eq!((a.trial, b.trial, a.arm), (once, once, ArmId::new(10)));
+
+    change("chmod 644 3/root/usr/lib/systemd/systemd");
+    let mut vm = bench.start(words);
+    vm.expect("nothing can be mounted as the root", BOOT).unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    assert_eq!(bench.look().0.trial, None);
+}
+
 #[test]
 fn b9_vm_initcpio_of_systemd_an_emergency_is_a_restart_and_evidence() {
     let bench = Bench::new(SYSTEMD);
