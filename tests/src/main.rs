@@ -96,6 +96,9 @@ enum Command {
         /// Only states in which this verb is under way
         #[arg(long, value_name = "VERB", conflicts_with = "vm")]
         only: Option<String>,
+        /// A machine of the original program that is taken over, recorded with the seed (default: 1)
+        #[arg(long, conflicts_with_all = ["native", "vm", "only"])]
+        migrate: bool,
         /// Another file than docs/campaign.csv
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
@@ -186,11 +189,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             scenario.start()?.attach()?;
         }
         Command::Bench { filter } => ast_tests::bench::run(filter.as_deref())?,
-        Command::Campaign { native, vm, seed, only, report, again } => {
+        Command::Campaign { native, vm, seed, only, migrate, report, again } => {
             let report = report.unwrap_or_else(campaign::report);
             let well = match (again, vm) {
                 (Some(dir), _) => campaign::native::again(&dir)?,
                 (None, Some(machines)) => campaign::vm::run(&report, machines, seed)?,
+                (None, None) if migrate => campaign::taken::run_into(&report, seed.unwrap_or(1))?,
                 (None, None) => campaign::native::run(&report, native.unwrap_or(campaign::STATES), seed, only.as_deref())?,
             };
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });

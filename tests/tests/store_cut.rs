@@ -2,7 +2,7 @@
 //! (which reads no log tree) as for the kernel, and repair clears the rest.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
-use ast_tests::campaign::{WITHIN, decide, native};
+use ast_tests::campaign::{WITHIN, decide, native, taken};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -81,4 +81,18 @@ fn s2_every_plan_that_the_program_can_make_is_recorded() {
     const MAKERS: [&str; 6] = ["deploy/good.rs", "deploy/mod.rs", "deploy/rollback.rs", "legacy/take.rs", "plan/mod.rs", "store/verbs.rs"];
     let strange: Vec<_> = made.iter().filter(|path| !MAKERS.contains(&path.as_str())).collect();
     assert!(strange.is_empty(), "makes plans, and nobody looks for them there: {strange:?}");
+}
+
+/// A machine of the original program, at every flush of taking it over, going back, and giving up what it had; with `--full` between them, too.
+#[test]
+fn s2_s4_a_power_cut_while_a_machine_is_taken_over_leaves_it_the_originals_or_ours() {
+    if skipped() {
+        return;
+    }
+    let full = std::env::var("AST_LAB_FULL").is_ok_and(|full| !full.is_empty());
+    let (report, verbs) = taken::decide(seed(), !full).expect("replayed");
+    eprintln!("{report}");
+    assert!(report.is_clean(), "{report}");
+    // Old and new of most; some have nothing between their commit and their end.
+    assert!(report.states > 60 && report.outcomes.len() > verbs, "too few outcomes: {report}");
 }

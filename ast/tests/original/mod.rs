@@ -7,7 +7,7 @@ use std::process::Command;
 use ast::layout::Layout;
 use ast::sys::{btrfs, file};
 
-use crate::common::{Said, documents, write};
+use super::common::{Said, documents, write};
 
 /// A disk of the original's, mounted at `root` for this thread and its children.
 pub struct Original {
@@ -61,70 +61,12 @@ impl Original {
     }
 
     fn fill(&self) {
-        for dir in ["rootfs", "etc", "boot", "var", "ast/snapshots", "ast/root", "ast/tmp"] {
-            file::make_dirs(&self.at(dir)).expect("dir");
-        }
-        for number in ["0", "1", "2", "4", "6"] {
-            self.snapshot(number, number);
-        }
-        for (name, of) in [("tmp", "1"), ("tmp0", "4")] {
-            for part in ["rootfs/snapshot", "etc/etc", "boot/boot"] {
-                btrfs::snapshot(&self.at(&format!("{part}-{of}")), &self.at(&format!("{part}-{name}")), btrfs::Access::Writable)
-                    .expect("deployed");
-            }
-        }
-        write(&self.at("etc/etc-tmp0/hostname"), "kiosk");
-        let next = btrfs::subvolume_id(&self.at("rootfs/snapshot-tmp0")).expect("its id").to_string();
-        shell("btrfs", &["subvolume", "set-default", &next, &self.at("").to_string_lossy()]);
-        write(&self.at("ast/fstree"), TREE);
-        write(&self.at("ast/part"), &btrfs::filesystem_uuid(&self.at("")).expect("uuid"));
-        write(&self.at("ast/upstate"), "0\n2022-05-01 12:00:00");
-        for (number, text) in [
-            ("1", "multiuser system\nsecond line"),
-            ("4", "applications"),
-            ("2", "Plasma \u{1b}[31mfull desktop"),
-            ("9", "deleted long ago"),
-        ] {
-            write(&self.at(&format!("ast/snapshots/{number}-desc")), text);
-        }
-        file::make_dirs(&self.root.join("var/lib/hello/empty")).expect("dir");
-        std::os::unix::fs::symlink("../run", self.root.join("var/run")).expect("link");
-        write(&self.root.join("var/lib/hello/conf"), "of the package");
-        write(&self.root.join("var/lib/hello/database"), "of the user");
-        file::syncfs(&self.at("")).expect("sync");
+        fill(&self.root);
     }
 
     /// Root, /etc and /boot of a snapshot under the name that the original gives it, with a word that tells it apart.
     pub fn snapshot(&self, name: &str, word: &str) {
-        for part in ["rootfs/snapshot", "etc/etc", "boot/boot"] {
-            let path = self.at(&format!("{part}-{name}"));
-            btrfs::create_subvolume(&path).expect("subvolume");
-            write(&path.join("word"), word);
-            match part {
-                "rootfs/snapshot" => {
-                    let db = path.join("usr/share/ast/db/local");
-                    file::make_dirs(&db.join("hello-1-1")).expect("dir");
-                    write(&db.join("ALPM_DB_VERSION"), "9\n");
-                    write(&db.join("hello-1-1/desc"), "%NAME%\nhello\n\n%VERSION%\n1-1\n");
-                    let files = "%FILES%\nusr/bin/hello\nvar/\nvar/lib/\nvar/lib/hello/\nvar/lib/hello/conf\nvar/lib/hello/empty/\nvar/run\nvar/../../escape\n";
-                    write(&db.join("hello-1-1/files"), files);
-                    write(&path.join("usr/share/ast/snap"), word);
-                }
-                "etc/etc" => {
-                    write(&path.join("ast.conf"), "aur::True\n");
-                    write(&path.join("fstab"), FSTAB);
-                    file::make_dirs(&path.join("default")).expect("dir");
-                    write(&path.join("default/grub"), "GRUB_CMDLINE_LINUX_DEFAULT=\"loglevel=3 quiet\"\n");
-                }
-                _ => {
-                    write(&path.join("vmlinuz-linux"), &"kernel ".repeat(9000));
-                    write(&path.join("initramfs-linux.img"), &"image ".repeat(9000));
-                    file::make_dirs(&path.join("grub")).expect("dir");
-                    file::make_dirs(&path.join("efi")).expect("dir");
-                }
-            }
-            btrfs::set_read_only(&path, true).expect("sealed");
-        }
+        snapshot(&self.root, name, word);
     }
 
     pub fn remove(&self, name: &str) {
@@ -140,7 +82,9 @@ impl Original {
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ast"));
+        // Not `env!`: this file is part of another package, too.
+        let Some(program) = option_env!("CARGO_BIN_EXE_ast") else { panic!("no test of the package that has the program") };
+        let mut command = Command::new(program);
         command.arg("--sysroot").arg(&self.root).args(words).env_remove("AST_LOG");
         command
     }
@@ -193,4 +137,70 @@ pub fn same(machine: &Original, before: &[String], when: &str) {
     let now = machine.theirs();
     let differs: Vec<_> = now.iter().zip(before).filter(|(a, b)| a != b).take(3).collect();
     assert!(now.len() == before.len() && differs.is_empty(), "{when}: {} lines, then {}: {differs:#?}", before.len(), now.len());
+}
+
+/// What the original left on the disk that is seen at `root`.
+pub fn fill(root: &Path) {
+    let at = |name: &str| root.join(".snapshots").join(name);
+    for dir in ["rootfs", "etc", "boot", "var", "ast/snapshots", "ast/root", "ast/tmp"] {
+        file::make_dirs(&at(dir)).expect("dir");
+    }
+    for number in ["0", "1", "2", "4", "6"] {
+        snapshot(root, number, number);
+    }
+    for (name, of) in [("tmp", "1"), ("tmp0", "4")] {
+        for part in ["rootfs/snapshot", "etc/etc", "boot/boot"] {
+            btrfs::snapshot(&at(&format!("{part}-{of}")), &at(&format!("{part}-{name}")), btrfs::Access::Writable).expect("deployed");
+        }
+    }
+    write(&at("etc/etc-tmp0/hostname"), "kiosk");
+    let next = btrfs::subvolume_id(&at("rootfs/snapshot-tmp0")).expect("its id").to_string();
+    shell("btrfs", &["subvolume", "set-default", &next, &at("").to_string_lossy()]);
+    write(&at("ast/fstree"), TREE);
+    write(&at("ast/part"), &btrfs::filesystem_uuid(&at("")).expect("uuid"));
+    write(&at("ast/upstate"), "0\n2022-05-01 12:00:00");
+    for (number, text) in
+        [("1", "multiuser system\nsecond line"), ("4", "applications"), ("2", "Plasma \u{1b}[31mfull desktop"), ("9", "deleted long ago")]
+    {
+        write(&at(&format!("ast/snapshots/{number}-desc")), text);
+    }
+    file::make_dirs(&root.join("var/lib/hello/empty")).expect("dir");
+    std::os::unix::fs::symlink("../run", root.join("var/run")).expect("link");
+    write(&root.join("var/lib/hello/conf"), "of the package");
+    write(&root.join("var/lib/hello/database"), "of the user");
+    file::syncfs(&at("")).expect("sync");
+}
+
+/// Root, /etc and /boot of a snapshot under the name that the original gives it, with a word that tells it apart.
+pub fn snapshot(root: &Path, name: &str, word: &str) {
+    let at = |name: &str| root.join(".snapshots").join(name);
+    for part in ["rootfs/snapshot", "etc/etc", "boot/boot"] {
+        let path = at(&format!("{part}-{name}"));
+        btrfs::create_subvolume(&path).expect("subvolume");
+        write(&path.join("word"), word);
+        match part {
+            "rootfs/snapshot" => {
+                let db = path.join("usr/share/ast/db/local");
+                file::make_dirs(&db.join("hello-1-1")).expect("dir");
+                write(&db.join("ALPM_DB_VERSION"), "9\n");
+                write(&db.join("hello-1-1/desc"), "%NAME%\nhello\n\n%VERSION%\n1-1\n");
+                let files = "%FILES%\nusr/bin/hello\nvar/\nvar/lib/\nvar/lib/hello/\nvar/lib/hello/conf\nvar/lib/hello/empty/\nvar/run\nvar/../../escape\n";
+                write(&db.join("hello-1-1/files"), files);
+                write(&path.join("usr/share/ast/snap"), word);
+            }
+            "etc/etc" => {
+                write(&path.join("ast.conf"), "aur::True\n");
+                write(&path.join("fstab"), FSTAB);
+                file::make_dirs(&path.join("default")).expect("dir");
+                write(&path.join("default/grub"), "GRUB_CMDLINE_LINUX_DEFAULT=\"loglevel=3 quiet\"\n");
+            }
+            _ => {
+                write(&path.join("vmlinuz-linux"), &"kernel ".repeat(9000));
+                write(&path.join("initramfs-linux.img"), &"image ".repeat(9000));
+                file::make_dirs(&path.join("grub")).expect("dir");
+                file::make_dirs(&path.join("efi")).expect("dir");
+            }
+        }
+        btrfs::set_read_only(&path, true).expect("sealed");
+    }
 }

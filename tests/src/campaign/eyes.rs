@@ -27,7 +27,7 @@ pub(super) struct Eyes<'a> {
 }
 
 /// Everything that GRUB needed of a state.
-struct Right {
+pub(super) struct Right {
     there: tempfile::TempDir,
     missing: Vec<String>,
 }
@@ -44,9 +44,8 @@ impl<'a> Eyes<'a> {
             .map(|sector| file::read_at(state.image(), sector * 512, 512).expect("readable"));
         let deployments = in_blocks([("A", &a), ("B", &b)])?;
         let known = self.right.entry((confirmed, deployments.clone())).or_default();
-        let is_missing = |path: &String| matches!(state.grub_view(path), Err(GrubError::Missing(_)));
         // The newest first: states that follow each other are mostly alike.
-        if known.iter().rev().any(|right| state.grub_sees(right.there.path()) && right.missing.iter().all(is_missing)) {
+        if known.iter().rev().any(|right| right.is_seen(state)) {
             return Ok(());
         }
         let view = |path: &str| match state.grub_view(path) {
@@ -78,7 +77,14 @@ pub(super) fn in_blocks(copies: [(&str, &[u8]); 2]) -> Result<BTreeSet<DeployId>
 }
 
 impl Right {
-    fn of(read: Read) -> Self {
+    /// Whether GRUB reads all of it in this state, too.
+    pub(super) fn is_seen(&self, state: &State<'_>) -> bool {
+        let is_missing = |path: &String| matches!(state.grub_view(path), Err(GrubError::Missing(_)));
+        state.grub_sees(self.there.path()) && self.missing.iter().all(is_missing)
+    }
+
+    /// Files by their path from the top level.
+    pub(super) fn of(read: Read) -> Self {
         let there = tempfile::tempdir().expect("dir");
         let mut missing = Vec::new();
         for (path, bytes) in read {

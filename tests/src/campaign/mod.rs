@@ -10,12 +10,17 @@ mod eyes;
 #[path = "../../../ast/tests/common/mod.rs"]
 mod machine;
 pub mod memory;
+// A machine of the original program, as the program's own tests have it.
+#[path = "../../../ast/tests/original/mod.rs"]
+mod original;
 pub mod native;
 mod past;
 pub mod rows;
+pub mod taken;
 mod verbs;
 pub mod vm;
 
+use machine as common;
 pub use native::{Decided, decide};
 pub use verbs::WITHIN;
 

@@ -15,7 +15,9 @@ use ast::retain;
 use ast::store::{Locked, Store};
 use ast::sys::btrfs::{self, Access};
 use ast::sys::file;
+use ast::transfer::{self, Secret, Wish};
 use ast::updates::Updates;
+use ast::work::Place;
 
 use super::machine::{d, n, write};
 use super::past::upgrade;
@@ -35,7 +37,7 @@ const fn verb(name: &'static str, booted: u32, plan: fn(&Store) -> Plan) -> Verb
 }
 
 /// In the comments: what is there then.
-pub(super) const VERBS: [Verb; 30] = [
+pub(super) const VERBS: [Verb; 31] = [
     // An update: snapshot 5, deployment 2.
     verb("branch", 0, |s| made(s.plan_branch(n(1), "update"))),
     verb("seal", 0, |s| sealed(s, n(5), true)),
@@ -95,6 +97,8 @@ pub(super) const VERBS: [Verb; 30] = [
     }),
     verb("deploy-merged", 7, |s| made(deploy::plan_deploy(s, n(1), How::Trial, Etc::MergedFrom(d(7))))),
     verb("promote-again", 0, |s| promoted(s, d(8))),
+    // What another machine exported: snapshot 16.
+    verb("import", 8, |s| imported(s, n(1))),
     verb("clean-all", 8, |s| {
         let found = retain::look(s, &Updates::default(), &Keep::newest(0)).expect("looked");
         found.plan(s).expect("a plan").expect("something goes")
@@ -138,12 +142,18 @@ fn promoted(store: &Store, trial: DeployId) -> Plan {
 /// A working copy of `id` whose owner is dead, so that the verb clears it up, too.
 pub(super) fn copy(store: &Store, id: SnapshotId) -> (SetId, PathBuf) {
     let from = store.set_of(id).expect("whole");
-    let dir = store.layout().work_copy(&format!("{}-1-00000000-0", std::process::id()));
-    file::make_dirs(&dir).expect("dir");
+    let dir = copy_dir(store);
     for part in Part::ALL {
         btrfs::snapshot(&store.layout().set_part(from, part), &dir.join(part.name()), Access::Writable).expect("copied");
     }
     (from, dir)
+}
+
+/// An empty working copy whose owner is dead.
+fn copy_dir(store: &Store) -> PathBuf {
+    let dir = store.layout().work_copy(&format!("{}-1-00000000-0", std::process::id()));
+    file::make_dirs(&dir).expect("dir");
+    dir
 }
 
 /// `id` in its next generation.
@@ -155,4 +165,28 @@ fn sealed(store: &Store, id: SnapshotId, kernel: bool) -> Plan {
         write(&dir.join("root/word"), "a newer base");
     }
     made(store.plan_seal(from, &dir, "upgrade"))
+}
+
+/// A snapshot that is exported, and comes back as another machine's would: received, and sealed by the plan that every copy is.
+fn imported(store: &Store, id: SnapshotId) -> Plan {
+    let dir = copy_dir(store);
+    let is_btrfs = nix::sys::statfs::statfs(store.layout().snapshots()).expect("readable").filesystem_type();
+    if is_btrfs == nix::sys::statfs::BTRFS_SUPER_MAGIC {
+        let away = tempfile::tempdir().expect("dir");
+        let (export, key) = (away.path().join("export"), Secret::read_or_make(&away.path().join("key")).expect("a key").0);
+        let wish = Wish { set: store.set_of(id).expect("whole"), description: "exported".into(), parent: None, packages: None, created: 0 };
+        let place = Place::claim(store.layout()).expect("a place");
+        let mut file = std::fs::File::create(&export).expect("made");
+        transfer::pack(store.layout(), &wish, &key, &place, &mut file, &export).expect("exported");
+        drop(place);
+        let input = Box::new(std::io::BufReader::new(std::fs::File::open(&export).expect("there")));
+        transfer::unpack(transfer::open(input, &export, &[key.public()]).expect("signed"), &dir).expect("received");
+    } else {
+        // In memory there is nobody to send or receive.
+        let from = store.set_of(id).expect("whole");
+        for part in Part::ALL {
+            btrfs::snapshot(&store.layout().set_part(from, part), &dir.join(part.name()), Access::ReadOnly).expect("copied");
+        }
+    }
+    made(store.plan_from(|part| dir.join(part.name()), None, "imported", |new| format!("import as {new}")))
 }

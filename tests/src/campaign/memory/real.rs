@@ -140,8 +140,11 @@ fn between(real: &Past, memory: &Past) -> Vec<String> {
     found
 }
 
-/// One thing to do with files, and then the next: each way in which the product writes.
-const DOINGS: [(&str, fn(&Path)); 12] = [
+/// One thing to do with files, by its name.
+type Doing = (&'static str, fn(&Path));
+
+/// One after the other: each way in which the product writes.
+const DOINGS: [Doing; 12] = [
     ("new", |top| std::fs::write(top.join("s/new"), long("new")).expect("written")),
     ("replace", |top| file::replace(&top.join("d/replaced"), &long("one")).expect("replaced")),
     ("rename", |top| {
