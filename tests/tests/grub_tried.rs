@@ -84,7 +84,8 @@ fn c1_another_grub_is_tried_once_by_206_on_a_bios() {
 
 #[test]
 fn c1_another_grub_is_tried_once_by_214_on_a_bios() {
-    c1_another_grub_is_tried_once(Boot::BiosRaw, Suite::G214, Suite::G212);
+    // An older one could not write the block where this machine has it, and is refused.
+    c1_another_grub_is_tried_once(Boot::BiosRaw, Suite::G214, Suite::G214);
 }
 
 #[test]

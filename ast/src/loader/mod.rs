@@ -77,6 +77,9 @@ pub enum LoaderError {
         /// The version that is installed.
         installed: String,
     },
+    /// It could not write the block.
+    #[error("GRUB {0} cannot write the boot block where this machine has it, in raw sectors: 2.14 is the first that can")]
+    CannotCount(String),
     /// GRUB cannot count here.
     #[error("GRUB cannot take back its word here, so it cannot try another GRUB once")]
     CannotTry,
@@ -168,6 +171,7 @@ impl LoaderError {
             | Self::NoRelease(_)
             | Self::Older { .. }
             | Self::CannotTry
+            | Self::CannotCount(_)
             | Self::ForeignBootSector(_)
             | Self::SeveralDisks(_)
             | Self::NoDisk

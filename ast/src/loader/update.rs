@@ -14,7 +14,7 @@ use crate::id::{CoreId, SnapshotId};
 use crate::install::Boot;
 use crate::install::core_image::luks_key;
 use crate::layout::{GRUB_BUILDS, Part};
-use crate::store::machine::{Firmware, Machine};
+use crate::store::machine::{Block, Firmware, Machine};
 use crate::store::{Locked, Store, stop_point};
 use crate::sys::file;
 use crate::tree::Later;
@@ -98,6 +98,9 @@ pub fn prepare(store: &Store, wish: &Wish) -> Result<Option<Ready>> {
         && release::release(&source.version) < release::release(installed)
     {
         return Err(LoaderError::Older { from: source.from, new: source.version, installed: installed.clone() });
+    }
+    if machine.block == Block::Raw && !release::writes_raw(Some(&source.version)) {
+        return Err(LoaderError::CannotCount(source.version));
     }
     let defaults = file::read_if_exists(&layout.deployment_part(block.good, Part::Etc).join("default/grub"))?.unwrap_or_default();
     let serial = Serial::from_defaults(&Defaults::parse(&String::from_utf8_lossy(&defaults)))?;
