@@ -1,6 +1,7 @@
 //! A disk of a machine that only decides: the real boot loader, script, menu and layout of subvolumes, with kernels of a hundred bytes.
 
 use super::kernel;
+use crate::image::luks;
 use crate::vm::{Offline, offline::Mounted};
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
@@ -30,6 +31,17 @@ pub enum Copy {
     B,
 }
 
+/// The key that GRUB has for an encrypted disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// The right one, inside its core image.
+    Inside,
+    /// One that does not fit, there.
+    Wrong,
+    /// None: a person types it.
+    Typed,
+}
+
 /// What is special about a disk.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
@@ -43,6 +55,8 @@ pub struct Wish {
     pub read: Vec<(String, Vec<u8>)>,
     /// Another GRUB that is put beside the one that starts, as `ast boot-update --grub` does; it is asked for with [`DecisionDisk::ask_for_other`].
     pub other: Option<Other>,
+    /// The btrfs is in LUKS2.
+    pub luks: Option<Key>,
     /// What a grub-mkconfig puts before and behind the script.
     pub around: Option<[String; 2]>,
     /// How many snapshots the menu has beside the three that it always has.
@@ -120,18 +134,25 @@ impl DecisionDisk {
         let scheme = Scheme::new(boot, &disk).expect("room");
         scheme.write(&disk).expect("a table");
         let fat = scheme.fat.map(|extent| Fat::format(&disk.part(extent), "AST").expect("a FAT"));
-        let btrfs = disk.part(scheme.btrfs);
+        let luks = wish.luks.map(|key| (luks::format(dir.path()).expect("a container"), key));
+        let behind = luks.as_ref().map_or(0, |(luks, _)| luks.header.data_offset);
+        let btrfs = disk.part(scheme.btrfs).behind(behind);
         let attached = btrfs.attach().expect("a loop device");
         crate::vm::tool::tool("mkfs.btrfs", &["-q".as_ref(), "-f".as_ref(), attached.device().as_os_str()]).expect("a btrfs");
         drop(attached);
 
         let offline = Offline::open(&path).expect("the disk");
-        let top = offline.mount(BTRFS_PARTITION[usize::from(boot == Boot::Efi)], "subvolid=5").expect("mounted");
+        let top = offline.mount_behind(BTRFS_PARTITION[usize::from(boot == Boot::Efi)], behind, "subvolid=5").expect("mounted");
         let uuid = ast::sys::btrfs::filesystem_uuid(top.root()).expect("its UUID");
         let there = || fat.as_ref().map_or(BlockPlace::Raw, |fat| BlockPlace::Files(fat.uuid()));
         let block = wish.place.clone().unwrap_or_else(there);
         fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
-        let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, &[], Terminal::Serial).expect("a core image");
+        let key = luks.as_ref().and_then(|(luks, key)| Some((luks.key.clone()?, key)));
+        if let Some((right, key)) = key.filter(|(_, key)| **key != Key::Typed) {
+            fs::write(top.path("@boot/grub/luks.key"), if *key == Key::Wrong { b"not it".to_vec() } else { right }).expect("written");
+        }
+        let containers: Vec<String> = luks.iter().map(|(luks, _)| luks.header.uuid.clone()).collect();
+        let core = grub.install_to(boot, &top.path("@boot/grub"), &uuid, &containers, Terminal::Serial).expect("a core image");
         let script = fs::read(top.path("@boot/grub/grub.cfg")).expect("the script");
         if !wish.modules {
             // Everything is inside the core image: the directory of modules may be lost.
@@ -160,6 +181,9 @@ impl DecisionDisk {
             (made.blocks, made.word) = ([a, b], word);
         }
         made.write(made.word, &asking(None));
+        if luks.is_some() {
+            luks::encrypt_in_place(&made.path(), made.dir()).expect("encrypted");
+        }
         made
     }
 

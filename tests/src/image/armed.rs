@@ -1,6 +1,6 @@
 //! A machine with an update on trial, powered off: what faults are done to. The real service makes it, on the mounted disk.
 
-use super::{Column, ImageError, build};
+use super::{Column, FILE, ImageError, PLAIN, build_both, luks};
 use crate::lab::cache::{Key, keep_recent, once};
 use crate::lab::http::Server;
 use crate::lab::own;
@@ -28,14 +28,14 @@ pub fn promoted(cache: &Path, column: Column, state: State) -> Result<PathBuf, I
 }
 
 fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<PathBuf, ImageError> {
-    let fresh = build(cache, column, State::V1)?;
+    let fresh = Fresh::build(cache, column)?;
     let packages = repo::build(cache, state)?;
-    let key = Key::new("armed").with(fresh.as_os_str().as_encoded_bytes()).with(packages.as_os_str().as_encoded_bytes()).with(include_str!("armed.rs"));
+    let key = Key::new("armed").with(fresh.disk.as_os_str().as_encoded_bytes()).with(packages.as_os_str().as_encoded_bytes()).with(include_str!("armed.rs"));
     let what = if promote { "promoted" } else { "armed" };
     let dir = cache.join("images").join(format!("{}-{what}-{}-{}", column.name(), state.name(), key.name()));
     let mut failed = None;
     let made = once(&dir, |new| {
-        on_machine(&fresh, &packages, &new.join("disk.raw"), |root, programs| arm(root, programs, promote)).map_err(|why| {
+        on_machine(&fresh, &packages, &new.join(FILE), |root, programs| arm(root, programs, promote)).map_err(|why| {
             failed = Some(why.clone());
             crate::lab::Error::NothingBuilt { what: "the service", dir: PathBuf::from(why) }
         })
@@ -45,15 +45,35 @@ fn updated(cache: &Path, column: Column, state: State, promote: bool) -> Result<
         (made, None) => {
             let dir = made?;
             keep_recent(&dir)?;
-            Ok(dir.join("disk.raw"))
+            Ok(dir.join(FILE))
         }
+    }
+}
+
+/// A machine as it was installed. An encrypted one is worked on before it is encrypted.
+pub(super) struct Fresh {
+    /// Its image, not encrypted.
+    pub disk: PathBuf,
+    /// Bytes of its partition before its filesystem.
+    behind: u64,
+    /// The directory with what encrypts it, if it is to be.
+    encrypted: Option<PathBuf>,
+}
+
+impl Fresh {
+    pub(super) fn build(cache: &Path, column: Column) -> Result<Self, ImageError> {
+        let base = build_both(cache, column, State::V1)?;
+        Ok(match column.is_encrypted() {
+            true => Self { disk: base.join(PLAIN), behind: luks::DATA_OFFSET, encrypted: Some(base) },
+            false => Self { disk: base.join(FILE), behind: 0, encrypted: None },
+        })
     }
 }
 
 /// `disk` is a copy of the fresh machine on which `work` was done: given the machine's root, mounted, and the directory of our programs, in namespaces
 /// where the machine's mirror offers `packages`.
 pub(super) fn on_machine(
-    fresh: &Path,
+    fresh: &Fresh,
     packages: &Path,
     disk: &Path,
     work: impl FnOnce(&Path, &Path) -> Result<(), String> + Send,
@@ -61,11 +81,12 @@ pub(super) fn on_machine(
     let programs = own::binaries().map_err(|e| e.to_string())?;
     // Namespaces are a thread's: this one is not to lose its own.
     let result = std::thread::scope(|scope| scope.spawn(|| mounted(fresh, packages, disk, |root| work(root, &programs))).join());
-    result.unwrap_or_else(|_| Err("the thread that works died".to_owned()))
+    result.unwrap_or_else(|_| Err("the thread that works died".to_owned()))?;
+    fresh.encrypted.as_ref().map_or(Ok(()), |base| luks::encrypt_in_place(disk, base).map_err(|e| e.to_string()))
 }
 
-fn mounted(fresh: &Path, packages: &Path, disk: &Path, work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
-    sh(&format!("cp --sparse=always {} {}", fresh.display(), disk.display()))?;
+fn mounted(fresh: &Fresh, packages: &Path, disk: &Path, work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+    luks::copy(&fresh.disk, disk).map_err(|e| format!("{}: {e}", disk.display()))?;
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let offline = Offline::open(disk).map_err(|e| said(&e))?;
     // In every column the system is the largest partition, and the one with the boot block, if it has one, the other.
@@ -79,7 +100,8 @@ fn mounted(fresh: &Path, packages: &Path, disk: &Path, work: impl FnOnce(&Path) 
     symlink(packages, &link).map_err(|e| said(&e))?;
     let mirror = Server::start_at(&link, MIRROR.0, MIRROR.1).map_err(|e| said(&e))?;
 
-    let device = sh(&format!("losetup --find --show --offset {} --sizelimit {} {}", partition.start, partition.len, offline.path().display()))?;
+    let (start, len) = (partition.start + fresh.behind, partition.len - fresh.behind);
+    let device = sh(&format!("losetup --find --show --offset {start} --sizelimit {len} {}", offline.path().display()))?;
     let root = tempfile::tempdir().map_err(|e| said(&e))?;
     let mounted = mount(&device, root.path());
     sh(&format!("losetup -d {device}"))?;

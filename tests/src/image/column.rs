@@ -18,11 +18,16 @@ pub enum Column {
     Efi206,
     /// As [`Self::Efi214`], with systemd in the initramfs; the others have busybox there.
     Efi214Systemd,
+    /// As [`Self::Efi214`], its btrfs in LUKS2: GRUB and the initramfs unlock it, each with a key that it has inside.
+    Efi214Luks,
 }
 
 impl Column {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Bios214Raw, Self::Bios206Gap, Self::Efi214, Self::Efi206, Self::Efi214Systemd];
+
+    /// Those of a few tests of their own.
+    pub const OTHERS: [Self; 1] = [Self::Efi214Luks];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -32,6 +37,7 @@ impl Column {
             Self::Efi214 => "efi214",
             Self::Efi206 => "efi206",
             Self::Efi214Systemd => "efi214-systemd",
+            Self::Efi214Luks => "efi214-luks",
         }
     }
 
@@ -40,14 +46,14 @@ impl Column {
         match self {
             Self::Bios214Raw => Boot::BiosRaw,
             Self::Bios206Gap => Boot::BiosGap,
-            Self::Efi214 | Self::Efi206 | Self::Efi214Systemd => Boot::Efi,
+            Self::Efi214 | Self::Efi206 | Self::Efi214Systemd | Self::Efi214Luks => Boot::Efi,
         }
     }
 
     /// Its GRUB.
     pub fn grub(self) -> Suite {
         match self {
-            Self::Bios214Raw | Self::Efi214 | Self::Efi214Systemd => Suite::G214,
+            Self::Bios214Raw | Self::Efi214 | Self::Efi214Systemd | Self::Efi214Luks => Suite::G214,
             Self::Bios206Gap | Self::Efi206 => Suite::G206,
         }
     }
@@ -62,9 +68,18 @@ impl Column {
         self.boot() == Boot::Efi
     }
 
+    /// Whether its btrfs is in LUKS.
+    pub fn is_encrypted(self) -> bool {
+        self == Self::Efi214Luks
+    }
+
     /// The packages that only this column has.
     pub fn packages(self) -> impl Iterator<Item = &'static str> {
-        let initramfs = (self == Self::Efi214Systemd).then_some("initramfs-systemd");
+        let initramfs = match self {
+            Self::Efi214Systemd => Some("initramfs-systemd"),
+            Self::Efi214Luks => Some("initramfs-encrypt"),
+            _ => None,
+        };
         self.grub().package().into_iter().chain(initramfs)
     }
 }
@@ -79,6 +94,6 @@ impl FromStr for Column {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let names = || Self::ALL.map(Self::name).join(" ");
-        Self::ALL.into_iter().find(|c| c.name() == text).ok_or_else(|| format!("no column {text}; there are: {}", names()))
+        Self::ALL.into_iter().chain(Self::OTHERS).find(|c| c.name() == text).ok_or_else(|| format!("no column {text}; there are: {}", names()))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod armed;
 pub mod column;
+pub mod luks;
 pub mod settle;
 pub mod worked;
 
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of a disk; its image holds only what was written. Two systems, their working copies and the package cache fit.
 const DISK: u64 = 4 << 30;
-/// Name of the image in its directory.
+/// Name of the image in its directory, and of the one before its system was encrypted.
 const FILE: &str = "disk.raw";
+const PLAIN: &str = "plain.raw";
 
 /// What a machine of the lab is installed with, beside GRUB.
 const PACKAGES: [&str; 10] =
@@ -39,12 +41,20 @@ pub enum ImageError {
     Install { image: PathBuf, source: InstallError },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot encrypt {}: {why}", image.display())]
+    Encrypt { image: PathBuf, why: String },
     #[error("cannot arm the update to {state}: {why}")]
     Armed { state: &'static str, why: String },
 }
 
 /// A raw image of `column`, installed from the packages of `state`; made once per content. It must not be written: boot an overlay.
 pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, ImageError> {
+    Ok(build_both(cache, column, state)?.join(FILE))
+}
+
+/// The directory of that image; of an encrypted machine, [`PLAIN`] is in it too, which does not boot: what is done to its system by mounting it
+/// is done there, and encrypted afterwards.
+fn build_both(cache: &Path, column: Column, state: State) -> Result<PathBuf, ImageError> {
     let packages = repo::build(cache, state)?;
     let grub = grub::build(cache, column.grub())?;
     let project = project_dir();
@@ -57,7 +67,9 @@ pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
     let dir = cache.join("images").join(format!("{}-{}-{}", column.name(), state.name(), key.name()));
     let mut failed = None;
     let made = once(&dir, |new| {
-        make(cache, &new.join(FILE), column, &packages, &grub).map_err(|error| {
+        let made = make(cache, &new.join(if column.is_encrypted() { PLAIN } else { FILE }), column, &packages, &grub);
+        let made = made.and_then(|()| if column.is_encrypted() { luks::encrypt(&new.join(PLAIN), new, &new.join(FILE)) } else { Ok(()) });
+        made.map_err(|error| {
             let shown = error.to_string();
             failed = Some(error);
             crate::lab::Error::NothingBuilt { what: "the installer", dir: PathBuf::from(shown) }
@@ -68,7 +80,7 @@ pub fn build(cache: &Path, column: Column, state: State) -> Result<PathBuf, Imag
         (made, None) => {
             let dir = made?;
             keep_recent(&dir)?;
-            Ok(dir.join(FILE))
+            Ok(dir)
         }
     }
 }
@@ -100,12 +112,12 @@ fn make(cache: &Path, image: &Path, column: Column, packages: &Path, grub: &Grub
             version: column.grub().version().to_owned(),
         },
         terminal: Terminal::Serial,
-        luks: None,
+        luks: column.is_encrypted().then(|| luks::format(image.parent().unwrap_or(Path::new("/")))).transpose()?,
         packages: Packages { config: config.clone(), cache: Some(packages.to_owned()), names, show: false },
         description: "base".to_owned(),
     };
     let to_error = |source| ImageError::Install { image: image.to_owned(), source };
     let disk = Target::whole(image).map_err(to_error)?;
-    install(&disk, &wish, &settle::settle).map_err(to_error)?;
+    install(&disk, &wish, &|staging| settle::settle(staging, column)).map_err(to_error)?;
     std::fs::remove_file(&config).map_err(io)
 }

@@ -1,5 +1,6 @@
 //! What makes a machine of the lab out of a plain one: a console that a test can talk to, fixed identity, no surprises by timers.
 
+use super::{Column, luks};
 use ast::install::staging::Staging;
 use std::error::Error;
 use std::fs;
@@ -15,7 +16,7 @@ const HOST_KEY: (&str, &str) = ("etc/ssh/ssh_host_ed25519_key", "not a key, but 
 const UPDATES: &str = "reboot = \"immediately\"\nignore_users = [\"root\"]\n";
 
 /// The lab's own settings are in the new root.
-pub fn settle(staging: &Staging) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub fn settle(staging: &Staging, column: Column) -> Result<(), Box<dyn Error + Send + Sync>> {
     let write = |path: &str, text: &str| -> std::io::Result<()> {
         let path = staging.inside(path);
         path.parent().map(fs::create_dir_all).transpose()?;
@@ -26,8 +27,9 @@ pub fn settle(staging: &Staging) -> Result<(), Box<dyn Error + Send + Sync>> {
     write("etc/hostname", "lab\n")?;
     write("etc/ast/autoupdate.toml", UPDATES)?;
     let defaults = fs::read_to_string(staging.inside("etc/default/grub"))?;
+    let unlock = if column.is_encrypted() { format!(" cryptdevice=UUID={}:ast cryptkey=rootfs:{}", luks::UUID, luks::KEY) } else { String::new() };
     let lines = defaults.lines().map(|line| match line.split_once('=') {
-        Some(("GRUB_CMDLINE_LINUX_DEFAULT", _)) => format!("GRUB_CMDLINE_LINUX_DEFAULT=\"{FAST}\""),
+        Some(("GRUB_CMDLINE_LINUX_DEFAULT", _)) => format!("GRUB_CMDLINE_LINUX_DEFAULT=\"{FAST}{unlock}\""),
         Some(("GRUB_CMDLINE_LINUX", _)) => "GRUB_CMDLINE_LINUX=\"console=ttyS0,115200\"".to_owned(),
         Some(("GRUB_TIMEOUT", _)) => "GRUB_TIMEOUT=1".to_owned(),
         _ => line.to_owned(),

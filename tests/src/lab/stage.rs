@@ -10,7 +10,7 @@ use super::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Modules a machine of the lab can need; the rest of the kernel's stay out, for speed.
-const MODULES: &str = "btrfs|xor|raid6_pq|libcrc32c|zstd_compress|xxhash_generic|xxhash|blake2b_generic|crc32c[_a-z-]*|crc32[_a-z-]*|virtio[a-z_-]*|i6300esb|softdog|overlay|loop|vfat|fat|nls_[a-z0-9_-]*|isofs|dm-mod|dax|fuse|virtiofs|rng-core|failover|net_failover|autofs4|efivarfs|efi-pstore|pstore[a-z_]*|ramoops|reed_solomon|pvpanic[a-z-]*|watchdog|squashfs|erofs|cdrom|sr_mod|sd_mod|scsi_mod|scsi_common|t10-pi|crc64[a-z0-9_-]*|crc-t10dif|crct10dif[a-z_-]*|configfs|evdev|button|ahci|libahci|libata|qemu_fw_cfg|libblake2b|sha256[a-z0-9_-]*|cryptd|crypto_simd";
+const MODULES: &str = "btrfs|xor|raid6_pq|libcrc32c|zstd_compress|xxhash_generic|xxhash|blake2b_generic|crc32c[_a-z-]*|crc32[_a-z-]*|virtio[a-z_-]*|i6300esb|softdog|overlay|loop|vfat|fat|nls_[a-z0-9_-]*|isofs|dm-mod|dm-crypt|xts|aesni-intel|dax|fuse|virtiofs|rng-core|failover|net_failover|autofs4|efivarfs|efi-pstore|pstore[a-z_]*|ramoops|reed_solomon|pvpanic[a-z-]*|watchdog|squashfs|erofs|cdrom|sr_mod|sd_mod|scsi_mod|scsi_common|t10-pi|crc64[a-z0-9_-]*|crc-t10dif|crct10dif[a-z_-]*|configfs|evdev|button|ahci|libahci|libata|qemu_fw_cfg|libblake2b|sha256[a-z0-9_-]*|cryptd|crypto_simd";
 
 /// The script that turns Debian's kernel into Arch's layout; `$1` is the pattern of kept modules.
 const KERNEL: &str = r#"

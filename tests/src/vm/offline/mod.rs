@@ -81,8 +81,13 @@ impl Offline {
 
     /// Mounts a partition, `options` as for mount(8) (`subvolid=5`, `ro`). Several mounts of one partition may live at once.
     pub fn mount(&self, number: u32, options: &str) -> Result<Mounted, VmError> {
+        self.mount_behind(number, 0, options)
+    }
+
+    /// The same of what lies behind the first `skip` bytes of a partition.
+    pub fn mount_behind(&self, number: u32, skip: u64, options: &str) -> Result<Mounted, VmError> {
         let partition = self.partition(number)?;
-        Mounted::new(self.path(), partition.start, partition.len, options)
+        Mounted::new(self.path(), partition.start + skip, partition.len - skip, options)
     }
 
     /// The FAT file system of a partition.

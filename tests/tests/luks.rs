@@ -1,0 +1,111 @@
+//! A machine whose system is in LUKS2: GRUB unlocks it, then the initramfs does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ast::boot::block::{BootBlock, Mode, Trial};
+use ast::id::{ArmId, DeployId};
+use ast::install::{Boot, Grub};
+use ast_tests::decide::Decider;
+use ast_tests::decide::disk::{Copy, DecisionDisk, Key, Wish};
+use ast_tests::image::{Column, armed};
+use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::lab::repo::State;
+use ast_tests::scenario::{BOOT, Scenario, judged, status};
+use ast_tests::vm::cache_dir;
+use std::time::Duration;
+
+/// Longest that firmware and GRUB may take to a message; machines share two cores with builds.
+const SOON: Duration = Duration::from_secs(180);
+/// The key of the lab, as a person types it.
+const PASSPHRASE: &str = include_str!("../lab/overlay/initramfs-encrypt/etc/luks.key");
+
+/// A disk on which deployment 7 is on trial, 6 is the good one, and GRUB has this key.
+fn disk(boot: Boot, suite: Suite, key: Key) -> DecisionDisk {
+    let found = build(&cache_dir(), suite).unwrap();
+    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
+    let mkimage = found.tool("grub-mkimage").unwrap().remove(0).into();
+    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() };
+    let disk = DecisionDisk::make(boot, &grub, &Wish { luks: Some(key), ..Wish::default() });
+    disk.set_both(&trial());
+    disk
+}
+
+fn trial() -> BootBlock {
+    let trial = Some(Trial { deployment: DeployId::new(7), mode: Mode::Trial, tries: 3 });
+    BootBlock { trial, arm: ArmId::new(4), prev: Some(DeployId::new(5)), ..BootBlock::new(DeployId::new(6)) }
+}
+
+#[test]
+#[ignore = "another one of this file decides; ./dev test --full runs this one too"]
+fn b1_b4_grub_unlocks_with_the_key_in_its_core_image_and_counts() {
+    let disk = disk(Boot::Efi, Suite::G214, Key::Inside);
+    let mut ask = Decider::start("luks_key", &disk, false);
+    assert_eq!(ask.ask().short(), "7 trial 4.11 ok");
+    assert_eq!(ask.ask().short(), "7 trial 4.1 ok");
+}
+
+#[test]
+fn b1_a_disk_that_is_not_unlocked_ends_in_a_restart_and_costs_a_trial_nothing() {
+    let disk = disk(Boot::Efi, Suite::G214, Key::Wrong);
+    let mut ask = Decider::start("luks_wrong", &disk, false);
+    ask.vm.expect("ast: the disk is not unlocked", SOON).unwrap();
+    ask.vm.wait_reset(SOON).unwrap();
+    assert_eq!(BootBlock::parse(&disk.get(Copy::A)).unwrap(), trial(), "a try was spent");
+    // A person who is there gets another chance.
+    ask.vm.expect("ast: the disk is not unlocked", SOON).unwrap();
+    ask.vm.send("\x1b").unwrap();
+    ask.vm.expect("Enter passphrase", SOON).unwrap();
+    ask.vm.send(&format!("{PASSPHRASE}\r")).unwrap();
+    assert_eq!(ask.answer().short(), "7 trial 4.11 ok");
+}
+
+#[test]
+#[ignore = "another one of this file decides; ./dev test --full runs this one too"]
+fn b1_b4_an_older_grub_asks_for_the_passphrase_and_counts() {
+    let disk = disk(Boot::BiosGap, Suite::G206, Key::Typed);
+    let mut ask = Decider::start("luks_typed", &disk, false);
+    ask.vm.expect("Enter passphrase", SOON).unwrap();
+    ask.vm.send("not it\r").unwrap();
+    ask.vm.expect("ast: the disk is not unlocked", SOON).unwrap();
+    ask.vm.wait_reset(SOON).unwrap();
+    assert_eq!(BootBlock::parse(&disk.get(Copy::A)).unwrap(), trial(), "a try was spent");
+    ask.vm.expect("Enter passphrase", SOON).unwrap();
+    ask.vm.send(&format!("{PASSPHRASE}\r")).unwrap();
+    assert_eq!(ask.answer().short(), "7 trial 4.11 ok");
+}
+
+/// An update on trial is counted by GRUB on the ESP, started from the encrypted disk, and promoted; what covers what is told. Then nobody but a
+/// person at the keyboard can unlock the disk any more, and the rule that says so finds it.
+fn unlocks(column: Column) {
+    let image = armed(&cache_dir(), column, State::V2Plus).unwrap();
+    let scenario = Scenario::on("luks", column, &image).unwrap();
+    let mut vm = scenario.start().unwrap();
+    vm.expect("ast: ast.d=2 \\(trial\\)", BOOT).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    let seen = vm.sh("cat /run/ast/booted; cat /sys/block/dm-0/dm/uuid; findmnt -no SOURCE /").unwrap();
+    for line in ["d=2", "why=trial", "arm=1", "left=2", "env=ok", "CRYPT-LUKS2-aaaaaaaabbbb4ccc8dddeeeeeeeeeeee-ast"] {
+        assert!(seen.lines().any(|l| l == line), "{line} is not in:\n{seen}");
+    }
+    assert!(seen.lines().last().is_some_and(|source| source.starts_with("/dev/dm-0") || source.starts_with("/dev/mapper/ast")), "{seen}");
+    judged(&mut vm).unwrap();
+    let now = status(&mut vm).unwrap();
+    assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
+    assert_eq!(now["counting"], true, "{now:#}");
+    let key = vm.sh("stat -c %a /boot/grub/luks.key /boot/grub/x86_64-efi /etc/luks.key").unwrap();
+    assert_eq!(key, "600\n700\n600\n");
+
+    let doctor = |vm: &mut ast_tests::vm::Vm| {
+        let said: serde_json::Value = serde_json::from_str(&vm.sh("ast --json doctor || [ $? = 5 ]").unwrap()).unwrap();
+        let wrong = said["checks"].as_array().unwrap().iter().filter(|row| row["ok"] == false);
+        wrong.map(|row| format!("{}: {}", row["promise"].as_str().unwrap(), row["found"])).collect::<Vec<_>>()
+    };
+    assert_eq!(doctor(&mut vm), Vec::<String>::new());
+    vm.sh("cryptsetup luksConvertKey --batch-mode --key-file /etc/luks.key --pbkdf argon2id --pbkdf-memory 32 --pbkdf-force-iterations 4 --pbkdf-parallel 1 /dev/vda2").unwrap();
+    let found = doctor(&mut vm);
+    assert!(found.len() == 1 && found[0].starts_with("C1: ") && found[0].contains("argon2id") && found[0].contains("luksConvertKey --pbkdf pbkdf2"), "{found:#?}");
+}
+
+#[test]
+#[ignore = "a machine of some minutes; ./dev test --full runs it"]
+fn c1_b4_luks_a_trial_is_counted_and_promoted_on_an_encrypted_disk() {
+    unlocks(Column::Efi214Luks);
+}
