@@ -1,5 +1,6 @@
 //! Dual boot: another Linux on a second disk, found by the real `os-prober`, is in the menu and starts; and what a person wrote into
 //! `/etc/default/grub` of a snapshot holds once it is deployed.
+#![allow(clippy::disallowed_methods, reason = "throw-away files and programs of the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

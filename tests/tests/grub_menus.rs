@@ -1,4 +1,5 @@
 //! What a person in front of GRUB's menu sees and may do, in the real GRUB: tries left, a hidden menu, a password.
+#![allow(clippy::disallowed_methods, reason = "throw-away files and programs of the test")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

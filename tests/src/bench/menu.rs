@@ -84,7 +84,8 @@ fn in_grub(suite: Suite) -> Result<(), BenchError> {
     let taken = [looks("bench-menu-few", 0)?, looks("bench-menu-many", SNAPSHOTS)?];
     let medians = |pick: fn(&Looked) -> Duration| taken.each_ref().map(|all| median(all.iter().map(pick).collect()));
     let version = suite.version();
-    let rows: [(&str, fn(&Looked) -> Duration, fn(Duration, Duration) -> bool, &str); 4] = [
+    type Row = (&'static str, fn(&Looked) -> Duration, fn(Duration, Duration) -> bool, &'static str);
+    let rows: [Row; 4] = [
         ("main menu, script to painted", |l| l.main, |few, many| many.as_secs_f64() <= few.as_secs_f64() * 1.2, "≤ 1.2×"),
         ("  of that, the script", |l| l.script, |few, many| many.as_secs_f64() <= few.as_secs_f64() * 1.2, "≤ 1.2×"),
         ("submenu, key to painted", |l| l.submenu, |_, many| many <= Duration::from_secs(3), "≤ 3 s"),

@@ -96,9 +96,9 @@ fn each_chunk(file: &File, start: u64, mut work: impl FnMut(u64, &mut [u8]) -> s
     let mut chunk = vec![0; CHUNK];
     let mut at = start;
     // ENXIO: nothing but a hole is left.
-    while let Ok(data) = lseek64(file, at.cast_signed(), Whence::SeekData) {
-        let end = lseek64(file, data, Whence::SeekHole)?.cast_unsigned();
-        at = data.cast_unsigned();
+    while let Ok(data) = lseek64(file, i64::try_from(at).unwrap_or(i64::MAX), Whence::SeekData) {
+        let end = u64::try_from(lseek64(file, data, Whence::SeekHole)?).unwrap_or_default();
+        at = u64::try_from(data).unwrap_or_default();
         while at < end {
             let size = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
             let part = &mut chunk[..size];
