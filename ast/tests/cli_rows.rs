@@ -45,6 +45,8 @@ const WITH_FILE: &[&[&str]] = &[
     &["import", "@", "--key", "@"],
     &["export", "1", "/tmp/never-made", "--key", "@"],
     &["install", "1", "-P", "@"],
+    &["bootstrap", "/nowhere/disk", "--answers", "@"],
+    &["--yes", "bootstrap", "/nowhere/disk", "--profile", "@"],
 ];
 
 /// Verbs that change something, as they are well formed on the machine below. `ro`: what they say of a disk that takes no write.
@@ -97,6 +99,9 @@ const NO_COMMANDS: &[&[&str]] = &[
     &["good", "1"],
     &["bad", "1"],
     &["ast-sync", "1"],
+    &["bootstrap"],
+    &["bootstrap", "/nowhere/disk", "more"],
+    &["bootstrap", "/nowhere/disk", "--boot", "floppy"],
     &["migrate", "x"],
     &["migrate", "--undo", "--boot"],
     &["migrate", "--undo", "--finish"],

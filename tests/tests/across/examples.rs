@@ -21,6 +21,7 @@ const README: &str = include_str!("../../../README.md");
 /// Examples that cannot run on this machine, and what runs them instead.
 const NOT_HERE: &[(&str, &str)] = &[
     ("ast auto-upgrade", "it starts the service of the installed package: tests/update_cycle runs that"),
+    ("ast boot-update 1 --grub", "no GRUB is in these snapshots: tests/across/grub.rs has a machine with one"),
     ("ast bootstrap /dev/sda", "it erases a disk: tests/across/bootstrap.rs gives it one, ast/tests/cli_bootstrap.rs has the questions"),
     ("ast bootstrap /dev/sda --answers kiosk.toml", "the same"),
     ("ast bootstrap /dev/sda --answers kiosk.toml --dry-run", "the same"),
@@ -87,6 +88,7 @@ const STORY: &[Step] = &[
     Then(|typist| drop(typist.machine.ok(&["--json", "apply", &typist.home.join("kiosk.toml").to_string_lossy(), "2"]))),
     Then(one_document),
     Ast("ast boot-update 4", 0, &["`ast deploy 4` boots it"]),
+    Ast("ast boot-update --menu", 0, &[]),
     Ast("ast boot-update 1", 0, &["`ast deploy 1` boots it"]),
     Ast("ast pin 4", 0, &[]),
     Ast("ast unpin 4", 0, &[]),
