@@ -77,7 +77,8 @@ fn scenario_07(column: Column) {
     let scenario = machine("scenario_07", column, State::V2);
     change(&scenario, |top| {
         let units = "@.snapshots/deploy/2/etc/systemd/system";
-        let text = format!("[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo {USERSPACE} > /dev/console'\n");
+        // By the kernel and before anybody logs in: a getty throws away what is on its way to the terminal.
+        let text = format!("[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo \"<2>{USERSPACE}\" > /dev/kmsg'\n");
         top.put(format!("{units}/scenario-word.service"), text.as_bytes()).unwrap();
         let wants = top.path(format!("{units}/sysinit.target.wants"));
         std::fs::create_dir_all(&wants).unwrap();

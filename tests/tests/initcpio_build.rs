@@ -86,7 +86,7 @@ fn the_image_has_our_program_and_what_it_mounts_with() {
     }
     assert!(names.contains("/libc.so.6"), "the program's libraries are not in:\n{names}");
     let config = unpack(dir.path(), "-i --quiet --to-stdout config");
-    assert_eq!(config, "MODULES=\"btrfs \"\nEARLYHOOKS=\"\"\nHOOKS=\"ast\"\nLATEHOOKS=\"\"\nCLEANUPHOOKS=\"\"\nEMERGENCYHOOKS=\"ast \"\n");
+    assert_eq!(config, "MODULES=\"btrfs \"\nEARLYHOOKS=\"ast\"\nHOOKS=\"ast\"\nLATEHOOKS=\"\"\nCLEANUPHOOKS=\"\"\nEMERGENCYHOOKS=\"ast \"\n");
     let aliases = unpack(dir.path(), "-i --quiet --to-stdout 'usr/lib/modules/*/modules.alias'");
     assert_eq!(aliases, "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\n");
 }
