@@ -105,7 +105,6 @@ fn unlocks(column: Column) {
 }
 
 #[test]
-#[ignore = "a machine of some minutes; ./dev test --full runs it"]
 fn c1_b4_luks_a_trial_is_counted_and_promoted_on_an_encrypted_disk() {
     unlocks(Column::Efi214Luks);
 }
