@@ -40,13 +40,14 @@ pub(super) fn mounts(bed: &Bed, program: &Path) -> Result<Vec<Row>, BenchError> 
     }])
 }
 
-/// An image with the hook beside one without it that mounts btrfs too, as mkinitcpio writes both.
+/// An image with the hook beside one without it that mounts btrfs too, as mkinitcpio writes both. The lab's busybox needs no libc, while mkinitcpio's
+/// does: a program that does is in both.
 pub(super) fn growth(bed: &Bed, program: &Path) -> Result<(), BenchError> {
     let plain = format!("{}/mnt/plain", bed.root.display());
     let build = |hook: &str| -> Result<u64, BenchError> {
         let line = format!(
             "cp {program} {plain}/usr/lib/ast/ast-initcpio; cat {plain}/etc/mkinitcpio.conf > {plain}/etc/bench.conf; \
-             printf 'MODULES+=(btrfs)\\nread -ra HOOKS <<< \"${{HOOKS[*]}}\"\\n{hook}\\n' >> {plain}/etc/bench.conf; \
+             printf 'MODULES+=(btrfs)\\nBINARIES+=(kmod)\\nread -ra HOOKS <<< \"${{HOOKS[*]}}\"\\n{hook}\\n' >> {plain}/etc/bench.conf; \
              arch-chroot {plain} mkinitcpio -c /etc/bench.conf -z zstd -k $(ls {plain}/usr/lib/modules | tail -1) -g /etc/bench.img > /dev/null 2>&1; stat -c %s {plain}/etc/bench.img",
             program = program.display()
         );
