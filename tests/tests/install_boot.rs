@@ -203,5 +203,5 @@ const EFI: &[&str] = &[
 ];
 
 columns!(c1_without_a_whole_grub_cfg(c1_without_a_whole_grub_cfg_the_good_one_starts); test: bios206_gap, efi206; full: bios214_raw, efi214);
-columns!(c1_grub_install(c1_the_distributions_grub_install_starts_by_our_rules); test: bios214_raw, efi206; full: efi214);
+columns!(c1_grub_install(c1_the_distributions_grub_install_starts_by_our_rules); test: bios214_raw; full: efi214, efi206);
 columns!(b5_without_its_filesystem(b5_without_its_filesystem_it_starts_again); test: bios214_raw, efi214_systemd; full: bios206_gap, efi214, efi206);
