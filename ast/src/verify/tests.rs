@@ -93,6 +93,29 @@ fn s12_a_whole_system_has_nothing_to_find() {
     assert_eq!(check(&parts, Disk::Plain), []);
 }
 
+#[test]
+fn s12_images_that_booted_well_are_known_by_their_sums_and_their_bytes_are_still_asked() {
+    let ((_one, known), (_other, parts)) = (system(), system());
+    assert!(same_images(&known.boot, &parts.boot), "built alike");
+    // How they are started may differ, and what is in them may not.
+    fs::write(parts.boot.join(BOOT_ENV), "another title").expect("written");
+    write_sums(&parts.boot).expect("sums");
+    assert!(same_images(&known.boot, &parts.boot));
+    let image = parts.boot.join("initramfs-linux.img");
+    fs::write(&image, "rotten").expect("written");
+    let found = |depth| check_to(&parts, Disk::Plain, depth).into_iter().map(|finding| finding.lack).collect::<Vec<_>>();
+    assert!(same_images(&known.boot, &parts.boot) && found(Depth::NotIntoTheImages).contains(&Lack::Sum), "the bytes are not those of the sums");
+    write_sums(&parts.boot).expect("sums");
+    assert!(!same_images(&known.boot, &parts.boot), "another image");
+    assert!(!found(Depth::NotIntoTheImages).contains(&Lack::Sum) && found(Depth::Whole).iter().any(|lack| matches!(lack, Lack::BadInitramfs(_))));
+    for list in [&b""[..], b"\xff"] {
+        fs::write(parts.boot.join(BOOT_SUMS), list).expect("written");
+        assert!(!same_images(&parts.boot, &parts.boot), "a list that says nothing");
+    }
+    fs::remove_file(parts.boot.join(BOOT_SUMS)).expect("removed");
+    assert!(!same_images(&known.boot, &parts.boot) && !same_images(&parts.boot, &parts.boot));
+}
+
 /// The same image with systemd in it.
 fn systemd_files() -> Vec<(String, Vec<u8>)> {
     let units = "usr/lib/systemd/system";
