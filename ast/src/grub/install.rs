@@ -3,6 +3,7 @@
 //! GRUB reads a menu only if it matches its sums, and `good.cfg` only if it is whole, so every state in between these renames
 //! is one that it knows to handle. `grub.cfg` itself is not touched here but by [`write_script`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::GrubError;
@@ -19,38 +20,71 @@ pub const ORIGINAL_MENU: &str = "ast/original.cfg";
 /// What `grub.cfg` is like, below GRUB's directory, if ast wrote it.
 const SCRIPT_SUMS: &str = "ast/grub.sums";
 
-/// `menu.cfg` and `snapshots.cfg` in `grub_dir` (`@boot/grub/ast`) are made of `input`; `*.prev.cfg` are the ones before, or the same.
-///
-/// If interrupted: GRUB reads the new menu, the one before, or none; nothing that starts by itself depends on it.
-/// Refuses: what our own reader of GRUB's language cannot read back.
-/// The caller commits with `sys::file::syncfs`: GRUB does not see what is only in the log tree.
+/// What has to be replaced in `grub_dir` (`@boot/grub/ast`) for a menu to be another one.
+#[derive(Debug)]
+#[must_use = "the menu is as it was until this is published"]
+pub struct NewMenu {
+    dir: PathBuf,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    /// Names of the groups that it has; files of others are left from larger ones.
+    groups: BTreeSet<String>,
+}
+
+impl NewMenu {
+    /// For `menu.cfg` and `snapshots.cfg` to be made of `input`, and `*.prev.cfg` to be the ones before, or the same.
+    ///
+    /// Refuses: what our own reader of GRUB's language cannot read back.
+    pub fn of(grub_dir: &Path, input: &MenuInput) -> Result<Self, GrubError> {
+        let (menu_text, snapshots_text) = (menu::menu(input)?, menu::snapshots(input));
+        check_menu(&menu_text, input)?;
+        check_snapshots(&snapshots_text, input)?;
+        file::make_dirs(grub_dir)?;
+        // The groups before the menu that leads to them. They have none before them: what GRUB reads instead is the one list.
+        let groups = groups::groups(&input.snapshots);
+        let mut files = Vec::new();
+        for (name, text) in &groups {
+            check_group(name, text, input)?;
+            for (path, bytes) in of(grub_dir, name, text.as_bytes()) {
+                files.extend(if_other(path, bytes)?);
+            }
+        }
+        for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
+            files.extend(pair(grub_dir, name, text)?);
+        }
+        Ok(Self { dir: grub_dir.to_owned(), files, groups: groups.into_iter().map(|(name, _)| name).collect() })
+    }
+
+    /// It waits beside the menu, and is where GRUB reads after the next `sys::file::syncfs`.
+    ///
+    /// If interrupted: the menu is as it was; files named `.NAME.tmp` may be left, which the next one overwrites.
+    pub fn stage(&self) -> Result<(), GrubError> {
+        Ok(self.files.iter().try_for_each(|(path, bytes)| file::stage(path, bytes))?)
+    }
+
+    /// What was staged, and synced since, is the menu.
+    ///
+    /// If interrupted: GRUB reads the new menu, the one before, or none; nothing that starts by itself depends on it.
+    /// The caller commits with `sys::file::syncfs`: GRUB does not see what is only in the log tree.
+    pub fn publish(self) -> Result<(), GrubError> {
+        self.files.iter().try_for_each(|(path, _)| file::publish(path))?;
+        let left = |name: &str| name.starts_with(groups::GROUP) || name.starts_with(groups::GROUPS);
+        for name in file::names(&self.dir)?.iter().filter_map(|name| name.to_str()).filter(|name| left(name)) {
+            if name.split('.').next().is_none_or(|group| !self.groups.contains(group)) {
+                file::remove_if_exists(&self.dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The menu in `grub_dir` is made of `input`: see [`NewMenu`].
 pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
-    let (menu_text, snapshots_text) = (menu::menu(input)?, menu::snapshots(input));
-    check_menu(&menu_text, input)?;
-    check_snapshots(&snapshots_text, input)?;
-    file::make_dirs(grub_dir)?;
-    let mut files = Vec::new();
-    for (name, text) in [("snapshots", &snapshots_text), ("menu", &menu_text)] {
-        files.extend(pair(grub_dir, name, text)?);
+    let new = NewMenu::of(grub_dir, input)?;
+    if !new.files.is_empty() {
+        new.stage()?;
+        file::syncfs(grub_dir)?;
     }
-    // Before the menu that leads to them. They have none before them: what GRUB reads instead is the one list.
-    let groups = groups::groups(&input.snapshots);
-    let mut first = Vec::new();
-    for (name, text) in &groups {
-        check_group(name, text, input)?;
-        for (path, bytes) in of(grub_dir, name, text.as_bytes()) {
-            first.extend(if_other(path, bytes)?);
-        }
-    }
-    first.extend(files);
-    file::replace_all(grub_dir, &first)?;
-    let left = |name: &str| name.starts_with(groups::GROUP) || name.starts_with(groups::GROUPS);
-    for name in file::names(grub_dir)?.iter().filter_map(|name| name.to_str()).filter(|name| left(name)) {
-        if groups.iter().all(|(kept, _)| Some(kept.as_str()) != name.split('.').next()) {
-            file::remove_if_exists(&grub_dir.join(name))?;
-        }
-    }
-    Ok(())
+    new.publish()
 }
 
 /// `menu.prev.cfg` and `snapshots.prev.cfg` are what the menu is, so that nothing that is about to be deleted is named by them. GRUB reads

@@ -58,7 +58,8 @@ pub(super) fn named(store: &Store, copies: &Copies) -> Result<Named, StoreError>
     let dir = store.grub_dir().join("ast");
     for name in file::names(&dir)? {
         let path = dir.join(&name);
-        if path.is_file() {
+        // What is only staged names nothing yet: GRUB reads none of it, and its commit may never come.
+        if path.is_file() && !file::is_staged(&path) {
             named.by_text(&String::from_utf8_lossy(&file::read(&path)?));
         }
     }

@@ -1,7 +1,7 @@
 //! What follows from tree and boot block: the links of the README, the menu, the baked entry. Written again, it is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::machine::Firmware;
@@ -9,11 +9,13 @@ use super::lines;
 use super::open::{Locked, Store};
 use crate::boot::block::BootBlock;
 use crate::grub::defaults::Defaults;
+use crate::grub::install::NewMenu;
 use crate::grub::menu::{MenuInput, MenuSettings, OtherSystem};
 use crate::grub::{Baked, BootEnv, GrubError, install, menu};
 use crate::id::DeployId;
 use crate::layout::{self, Layout, Part};
 use crate::sys::{SysError, file};
+use crate::tree::Tree;
 use crate::volumes;
 
 /// `rootfs/snapshot-N`, `etc/etc-N` … lead to the current sets, and none is left of a snapshot that is gone. Whether any was changed.
@@ -63,7 +65,7 @@ impl Store {
 impl Locked {
     /// The menu says what tree and boot block say, before more is done.
     pub(crate) fn write_menu(&self) -> Result<(), StoreError> {
-        menu(self, self.boot_block()?)?;
+        menu(self, self.boot_block()?, None)?;
         Ok(file::syncfs(&self.grub_dir())?)
     }
 }
@@ -74,33 +76,54 @@ pub(super) fn baked(store: &Store) -> Result<Vec<DeployId>, StoreError> {
 }
 
 /// Menu, previous menu and baked entry say what tree and boot block say. Whether any was changed: then the caller commits with `syncfs`.
+/// `staged` is that menu, if it was staged already, and synced since.
 ///
 /// If interrupted: GRUB reads the new ones or the ones before; the next repair goes on.
 /// Refuses: a machine whose `boot/grub` is not seen, and a good deployment that cannot be started.
-pub(super) fn menu(store: &Store, block: &BootBlock) -> Result<bool, StoreError> {
+pub(super) fn menu(store: &Store, block: &BootBlock, staged: Option<NewMenu>) -> Result<bool, StoreError> {
+    let Some(dir) = menu_dir(store)? else { return Ok(false) };
+    let before = contents(&dir)?;
+    bake(store, block.good, &dir)?;
+    match staged {
+        Some(new) => new.publish()?,
+        None if store.tree().is_ok() => install::write_menu(&dir, &input(store, store.tree()?, block))?,
+        None => {}
+    }
+    let changed = contents(&dir)? != before;
+    Ok(install::previous_follows(&dir)? || changed)
+}
+
+/// The menu that goes with `tree` and `block` waits for the sync before the commit; `None` where there is no menu of ours.
+///
+/// If interrupted: the menu is as it was.
+pub(super) fn stage_menu(store: &Store, tree: &Tree, block: &BootBlock) -> Result<Option<NewMenu>, StoreError> {
+    let Some(dir) = menu_dir(store)? else { return Ok(None) };
+    let new = NewMenu::of(&dir, &input(store, tree, block))?;
+    new.stage()?;
+    Ok(Some(new))
+}
+
+/// Where the menu is; `None` where the original's boot loader starts this machine, and reads its own menu.
+fn menu_dir(store: &Store) -> Result<Option<PathBuf>, StoreError> {
     if store.starts_with_original() {
-        // The original's boot loader starts this machine, and reads its own menu.
-        return Ok(false);
+        return Ok(None);
     }
     let grub = store.grub_dir();
     if !grub.is_dir() || !store.shows_grub() {
         return Err(StoreError::NoGrub(grub));
     }
-    let dir = grub.join("ast");
-    let before = contents(&dir)?;
-    bake(store, block.good, &dir)?;
-    if let Ok(tree) = store.tree() {
-        let marks = store.marks_of(block);
-        let snapshots = lines::lines(store, tree, &marks);
-        let settings = settings(store.layout(), block.good);
-        let efi = store.machine().is_some_and(|m| m.firmware == Firmware::Efi);
-        let original = grub.join(install::ORIGINAL_MENU).is_file().then_some(OtherSystem::Original);
-        let found = if settings.others { crate::others::known(store.layout()) } else { Vec::new() };
-        let others = found.into_iter().chain(original).chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
-        install::write_menu(&dir, &MenuInput { settings, snapshots, others })?;
-    }
-    let changed = contents(&dir)? != before;
-    Ok(install::previous_follows(&dir)? || changed)
+    Ok(Some(grub.join("ast")))
+}
+
+fn input(store: &Store, tree: &Tree, block: &BootBlock) -> MenuInput {
+    let marks = store.marks_of(block);
+    let snapshots = lines::lines(store, tree, &marks);
+    let settings = settings(store.layout(), block.good);
+    let efi = store.machine().is_some_and(|m| m.firmware == Firmware::Efi);
+    let original = store.grub_dir().join(install::ORIGINAL_MENU).is_file().then_some(OtherSystem::Original);
+    let found = if settings.others { crate::others::known(store.layout()) } else { Vec::new() };
+    let others = found.into_iter().chain(original).chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
+    MenuInput { settings, snapshots, others }
 }
 
 fn contents(dir: &Path) -> Result<Vec<Option<Vec<u8>>>, SysError> {

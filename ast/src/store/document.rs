@@ -163,6 +163,26 @@ pub fn save<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
     Ok(())
 }
 
+/// What the document at `path` is to say waits beside it, for the sync that comes before [`publish`].
+///
+/// If interrupted: the document is as before.
+/// Refuses: as [`save`].
+pub fn stage<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
+    may_write(path)?;
+    Ok(file::stage(path, &encode(path, body)?)?)
+}
+
+/// As [`save`], with what was staged and is on disk by now.
+pub fn publish(path: &Path) -> Result<(), DocumentError> {
+    match load_one::<Value>(path) {
+        Err(DocumentError::Damaged { .. }) => {
+            file::publish(path)?;
+            Ok(file::fsync_dir(path.parent().unwrap_or(Path::new("/")))?)
+        }
+        _ => Ok(file::publish_keeping_old(path)?),
+    }
+}
+
 /// The older copy of the document at `path` says what that says now, on a place of its own. For documents that are hardly ever written: nothing
 /// else would leave them an older copy, or only one that is out of date.
 ///

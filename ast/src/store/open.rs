@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::document::{self, DocumentError};
 use super::machine::{Block, Machine, Migration, Numbers};
-use super::run::Verify;
+use super::run::{Staged, Verify};
 use super::{Repaired, StoreError, repair};
 use crate::boot::block::BootBlock;
 use crate::boot::booted::Booted;
@@ -20,15 +20,46 @@ use crate::sys::{device, file};
 use crate::tree::{Marks, Tree};
 use crate::volumes::MountEntry;
 
-/// A machine's state as it was when it was opened. Reading needs no root where the files allow it.
+/// What is known of the tree.
+#[derive(Debug, Default)]
+pub(super) struct KnownTree {
+    /// `None` when it cannot be told: a newer ast wrote it, or it is lost and so is the base.
+    pub(super) tree: Option<Tree>,
+    /// Why the older copy of the tree, or one guessed from the sets on disk, is all there is.
+    pub(super) damage: Option<DocumentError>,
+}
+
+impl KnownTree {
+    fn read(layout: &Layout) -> Result<Self, StoreError> {
+        Ok(match document::load::<Tree>(&layout.document(layout::TREE)) {
+            Ok(loaded) if loaded.damage.is_none() => Self { tree: Some(loaded.body), damage: None },
+            Ok(loaded) => {
+                let guessed = repair::guess_tree(layout, Some(&loaded.body))?;
+                Self { tree: Some(guessed.unwrap_or(loaded.body)), damage: loaded.damage }
+            }
+            Err(damage @ (DocumentError::Damaged { .. } | DocumentError::Missing(_))) => {
+                Self { tree: repair::guess_tree(layout, None)?, damage: Some(damage) }
+            }
+            // What boots can still be judged and recorded without it (S13).
+            Err(DocumentError::NewerToRead { .. }) => Self::default(),
+            Err(error) => return Err(error.into()),
+        })
+    }
+}
+
+impl From<Tree> for KnownTree {
+    fn from(tree: Tree) -> Self {
+        Self { tree: Some(tree), damage: None }
+    }
+}
+
+/// A machine's state as it was when it was opened, and its tree as it was when it was first asked for. Reading needs no root where the files allow it.
 #[derive(Debug)]
 pub struct Store {
     sysroot: PathBuf,
     layout: Layout,
-    /// `None` when it cannot be told: a newer ast wrote it, or it is lost and so is the base.
-    pub(super) tree: Option<Tree>,
-    /// Why the older copy of the tree, or one guessed from the sets on disk, is all there is.
-    pub(super) tree_damage: Option<DocumentError>,
+    /// The tree, once it was asked for: not every verb needs it, and one of thousands takes longer to read than all the rest.
+    pub(super) known_tree: OnceLock<KnownTree>,
     machine: Option<Machine>,
     booted: Option<Booted>,
     /// The boot block, once it was asked for: its medium may have to be mounted for every look. `None`: neither copy is whole.
@@ -49,14 +80,6 @@ impl Store {
         if crate::legacy::is_original(&layout) {
             return Err(StoreError::Original { sysroot: sysroot.to_owned() });
         }
-        let (tree, tree_damage) = match document::load::<Tree>(&layout.document(layout::TREE)) {
-            Ok(loaded) if loaded.damage.is_none() => (Some(loaded.body), None),
-            Ok(loaded) => (Some(repair::guess_tree(&layout, Some(&loaded.body))?.unwrap_or(loaded.body)), loaded.damage),
-            Err(damage @ (DocumentError::Damaged { .. } | DocumentError::Missing(_))) => (repair::guess_tree(&layout, None)?, Some(damage)),
-            // What boots can still be judged and recorded without it (S13).
-            Err(DocumentError::NewerToRead { .. }) => (None, None),
-            Err(error) => return Err(error.into()),
-        };
         let machine = match document::load_if_exists::<Machine>(&layout.document(layout::MACHINE)) {
             Ok(loaded) => loaded.map(|l| l.body),
             // Everything that needs it says so; repair reports it and deletes nothing.
@@ -65,7 +88,7 @@ impl Store {
         };
         let booted = file::read_if_exists(&sysroot.join(layout::BOOTED_RECORD.trim_start_matches('/')))?
             .map(|bytes| Booted::parse(&String::from_utf8_lossy(&bytes)));
-        Ok(Self { sysroot: sysroot.to_owned(), layout, tree, tree_damage, machine, booted, known_block: OnceLock::new(), seen: Mutex::default() })
+        Ok(Self { sysroot: sysroot.to_owned(), layout, known_tree: OnceLock::new(), machine, booted, known_block: OnceLock::new(), seen: Mutex::default() })
     }
 
     /// The root of the machine, `/` in a running one.
@@ -90,11 +113,18 @@ impl Store {
         !was_theirs || MountEntry::of(&self.grub_dir()).is_ok_and(|entry| entry.is_some_and(ours))
     }
 
+    pub(super) fn known_tree(&self) -> Result<&KnownTree, StoreError> {
+        match self.known_tree.get() {
+            Some(known) => Ok(known),
+            None => KnownTree::read(&self.layout).map(|read| self.known_tree.get_or_init(|| read)),
+        }
+    }
+
     /// The tree.
     ///
     /// Refuses: one that only a newer ast can read, or that is lost.
     pub fn tree(&self) -> Result<&Tree, StoreError> {
-        match &self.tree {
+        match &self.known_tree()?.tree {
             Some(tree) => Ok(tree),
             None => {
                 let path = self.layout.document(layout::TREE);
@@ -131,6 +161,9 @@ impl Store {
     /// Refuses: a machine without `machine.json`, or whose medium is not there.
     pub fn medium(&self) -> Result<Medium, StoreError> {
         let machine = self.machine.as_ref().ok_or_else(|| DocumentError::Missing(self.layout.document(layout::MACHINE)))?;
+        if machine.block == Block::Local {
+            return Ok(Medium::Local { path: self.layout.document(layout::LOCAL_BLOCK) });
+        }
         // On another machine's disk its ESP is where that machine would see it, or wherever the UUID leads.
         let esp = self.sysroot.join(layout::ESP_MOUNT);
         if self.sysroot != Path::new("/") && matches!(machine.block, Block::Files { .. }) && esp.join(layout::FILE_BLOCK_A).exists() {
@@ -239,8 +272,7 @@ impl Store {
         let store = Self {
             sysroot: sysroot.to_owned(),
             layout,
-            tree: None,
-            tree_damage: None,
+            known_tree: KnownTree::default().into(),
             machine: None,
             booted: None,
             known_block: OnceLock::new(),
@@ -256,6 +288,7 @@ impl Store {
         let lock = Lock::acquire(&self.layout.document(layout::LOCK), wait)?;
         // What was read before the lock may be old by now.
         let store = Self::open(&self.sysroot)?;
+        store.known_tree()?;
         let mut locked = Locked::unrepaired(store, lock);
         repair::repair(&mut locked);
         Ok(locked)
@@ -277,6 +310,8 @@ pub struct Locked {
     pub(super) verify: Verify,
     /// What the running plan merged into a new `/etc`.
     pub(super) merged: Option<Report>,
+    /// What of it waits for its commit.
+    pub(super) staged: Staged,
     _lock: Lock,
 }
 
@@ -289,6 +324,7 @@ impl Locked {
             repaired: Repaired::default(),
             verify: super::run::verify_really,
             merged: None,
+            staged: Staged::default(),
             _lock: lock,
         }
     }

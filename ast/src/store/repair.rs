@@ -120,11 +120,9 @@ pub(super) fn repair(locked: &mut Locked) {
 /// The document says what was made of its older copy and of the sets on disk, if it was damaged.
 fn tree(locked: &mut Locked) -> Result<(), StoreError> {
     let store = &mut locked.store;
-    let Some(damage) = store.tree_damage.take() else { return Ok(()) };
-    if store.tree.is_none() {
-        store.tree_damage = Some(damage);
+    let Some(damage) = store.known_tree.get_mut().filter(|known| known.tree.is_some()).and_then(|known| known.damage.take()) else {
         return Ok(());
-    }
+    };
     let path = store.layout().document(layout::TREE);
     stop::point("repair: tree");
     keep_damaged(&path)?;
@@ -240,7 +238,7 @@ fn unreadable_documents(store: &Store) -> Vec<StoreError> {
 fn derived(locked: &mut Locked) -> Result<(), StoreError> {
     let links = derive::links(&locked.store)?;
     let menu = match locked.boot_block() {
-        Ok(block) => derive::menu(&locked.store, block)?,
+        Ok(block) => derive::menu(&locked.store, block, None)?,
         Err(_) => false,
     };
     if menu {

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::history::{self, Line};
-use super::open::{Locked, Store};
+use super::open::{KnownTree, Locked, Store};
 use super::{RoomError, StoreError, collect, derive, document, stop};
 use crate::boot::block::BootBlock;
 use crate::boot::medium::Which;
 use crate::deploy::record;
 use crate::etc::{self, Goal, Report};
+use crate::grub::install::NewMenu;
 use crate::id::DeployId;
 use crate::layout::{self, Layout, Part};
 use crate::plan::{Commit, Plan, Step};
@@ -83,6 +84,15 @@ impl Store {
     }
 }
 
+/// What waits beside its place for the commit.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    /// The tree document does.
+    tree: bool,
+    /// The menu that goes with it.
+    menu: Option<NewMenu>,
+}
+
 impl Locked {
     /// The plan is committed, and what follows from it is done as far as it could be.
     ///
@@ -91,6 +101,7 @@ impl Locked {
     /// Whatever fails before the commit leaves the machine as it was.
     pub fn run(&mut self, plan: Plan) -> Result<Done, StoreError> {
         tracing::info!("{}", plan.what);
+        self.staged = Staged::default();
         self.may_commit(&plan.commit)?;
         if plan.prepare.iter().any(|step| matches!(step, Step::Snapshot { .. } | Step::CreateSubvolume(_))) {
             self.has_space()?;
@@ -125,7 +136,7 @@ impl Locked {
                 }
                 Ok(document::may_write(&self.layout().document(layout::TREE))?)
             }
-            Commit::First { .. } if self.store.tree.is_some() || self.layout().document(layout::TREE).exists() => {
+            Commit::First { .. } if self.store.known_tree()?.tree.is_some() || self.layout().document(layout::TREE).exists() => {
                 Err(StoreError::Stale("there is a tree already"))
             }
             Commit::First { .. } => Ok(()),
@@ -135,7 +146,12 @@ impl Locked {
     }
 
     fn prepare_and_commit(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let last_sync = plan.prepare.iter().rposition(|step| *step == Step::Sync);
         for (index, step) in plan.prepare.iter().enumerate() {
+            if last_sync == Some(index) {
+                stop::point("prepare: stage what the commit publishes");
+                self.stage(plan)?;
+            }
             stop::point(&format!("prepare: {step}"));
             progress::step(index + 1, steps_of(plan), step);
             self.perform(step)?;
@@ -145,18 +161,42 @@ impl Locked {
         self.commit(&plan.commit)
     }
 
+    /// What the commit and the step behind it write waits for the sync before, so that they need none of their own (S4).
+    fn stage(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        if let Commit::Tree { before, after } = &plan.commit
+            && before != after
+        {
+            document::stage(&self.layout().document(layout::TREE), after)?;
+            self.staged.tree = true;
+        }
+        if plan.after.contains(&Step::Menu) {
+            let menu = match &plan.commit {
+                Commit::Tree { after, .. } => self.boot_block().and_then(|block| derive::stage_menu(self, after, block)),
+                Commit::Boot { after, .. } => self.tree().and_then(|tree| derive::stage_menu(self, tree, after)),
+                Commit::First { .. } => Ok(None),
+            };
+            // What is wrong with it is said by the step itself, and undoes nothing.
+            self.staged.menu = menu.inspect_err(|error| tracing::debug!("the menu is not staged: {error}")).ok().flatten();
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         match commit {
             // Written only when it says something new: the older copy is to be another one.
             Commit::Tree { before, after } if before == after => Ok(()),
             Commit::Tree { after, .. } => {
-                document::save(&self.layout().document(layout::TREE), after)?;
-                self.store.tree = Some((**after).clone());
+                let path = self.layout().document(layout::TREE);
+                match std::mem::take(&mut self.staged.tree) {
+                    true => document::publish(&path)?,
+                    false => document::save(&path, after)?,
+                }
+                self.store.known_tree = KnownTree::from((**after).clone()).into();
                 Ok(())
             }
             Commit::First { after } => {
                 document::save(&self.layout().document(layout::TREE), after)?;
-                self.store.tree = Some((**after).clone());
+                self.store.known_tree = KnownTree::from((**after).clone()).into();
                 Ok(())
             }
             Commit::Boot { after, .. } => self.write_block(after),
@@ -203,7 +243,10 @@ impl Locked {
             Step::Verify(d) => (self.verify)(layout, *d).map_err(|source| StoreError::Verify { d: *d, source })?,
             Step::MarkWell(d) => mark_well(layout, *d)?,
             Step::Links => drop(derive::links(self)?),
-            Step::Menu => drop(derive::menu(self, self.boot_block()?)?),
+            Step::Menu => {
+                let staged = self.staged.menu.take();
+                derive::menu(self, self.boot_block()?, staged)?;
+            }
             Step::ForgetVar(d) => collect::forget_var(self, *d)?,
             Step::CleanCache => collect::clean_cache(self)?,
             Step::Collect => self.collect()?,

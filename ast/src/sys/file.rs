@@ -33,14 +33,26 @@ pub fn replace_all(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let mut staged = Vec::new();
-    for (path, bytes) in files {
-        let tmp = beside(path, ".", ".tmp")?;
-        write_as(&tmp, bytes, 0o644)?;
-        staged.push((tmp, path));
-    }
+    files.iter().try_for_each(|(path, bytes)| stage(path, bytes))?;
     syncfs(dir)?;
-    staged.into_iter().try_for_each(|(tmp, path)| fs_rename(&tmp, path))
+    files.iter().try_for_each(|(path, _)| publish(path))
+}
+
+/// What `path` is to hold waits beside it, on disk after the next [`syncfs`]; then [`publish`] makes it so.
+///
+/// If interrupted: a file named `.NAME.tmp` may be left, as by [`replace`].
+pub fn stage(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_as(&beside(path, ".", ".tmp")?, bytes, 0o644).map(drop)
+}
+
+/// Whether this is the name of what [`stage`] leaves beside a file.
+pub fn is_staged(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(b".tmp"))
+}
+
+/// `path` holds what was staged for it, and after the next sync of its directory also after a power cut.
+pub fn publish(path: &Path) -> Result<()> {
+    fs_rename(&beside(path, ".", ".tmp")?, path)
 }
 
 /// `to` holds what the file `from` holds, now and after a power cut. For files of any size.
@@ -69,6 +81,18 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 ///
 /// If interrupted: `path` is whole, old or new; `NAME.old` is whole.
 pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
+    keep_old(path)?;
+    replace(path, bytes)
+}
+
+/// As [`replace_keeping_old`], with what was staged for `path` and is on disk by now.
+pub fn publish_keeping_old(path: &Path) -> Result<()> {
+    keep_old(path)?;
+    publish(path)?;
+    fsync_dir(parent(path)?)
+}
+
+fn keep_old(path: &Path) -> Result<()> {
     const ACTION: &str = "keep the older copy of";
     let old = old_copy(path)?;
     // The same file under a second name: nothing of it has to be written again, and the directory is synced once, for both names.
@@ -83,8 +107,7 @@ pub fn replace_keeping_old(path: &Path, bytes: &[u8]) -> Result<()> {
         Err(error) => return Err(error).at(ACTION, path),
     }
     // Where both are one file already a rename does nothing, and leaves this name.
-    remove_if_exists(&link)?;
-    replace(path, bytes)
+    remove_if_exists(&link)
 }
 
 /// `path` holds exactly `bytes`, now and after a power cut, and only root can read it.

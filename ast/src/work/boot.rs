@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
+use std::io::{BufReader, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -205,6 +205,6 @@ fn relative(boot: &Path, path: &Path) -> Result<String, WorkError> {
 
 fn sha256(path: &Path) -> Result<String, SysError> {
     let mut hash = Sha256::new();
-    std::io::copy(&mut File::open(path).at("read", path)?, &mut hash).at("read", path)?;
+    std::io::copy(&mut BufReader::with_capacity(CHUNK, File::open(path).at("read", path)?), &mut hash).at("read", path)?;
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

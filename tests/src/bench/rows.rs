@@ -1,7 +1,7 @@
 //! What is compared with what (issue: "Speed").
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use ast::tree::{Label, Tree};
 
 use super::bed::Bed;
 use super::{BenchError, Row, Side, shell};
+use crate::lab::cache::{cache_dir, once};
 
 /// How often a reading verb is timed, and one that writes.
 const OFTEN: usize = 51;
@@ -66,15 +67,12 @@ fn fstree(count: u32) -> String {
 }
 
 /// Verbs that only read, beside Python that parses the original's tree, and beside snapper.
-pub(super) fn readers(ast: &Path) -> Result<Vec<Row>, BenchError> {
-    let dir = tempfile::tempdir().map_err(|source| BenchError::Io { what: "a directory".to_owned(), source })?.keep();
-    documents(&dir, SNAPSHOTS)?;
+pub(super) fn readers(ast: &Path, dir: &Path) -> Result<Vec<Row>, BenchError> {
+    documents(dir, SNAPSHOTS)?;
     let python = dir.join("fstree");
     ast::sys::file::replace(&python, fstree(SNAPSHOTS).as_bytes()).map_err(failed)?;
-    // The distribution's own, not whatever a developer put in front of it.
-    let parse = format!("/usr/bin/python3 -c 'import ast; ast.literal_eval(open(\"{}\").read())'", python.display());
-    shell(&parse)?;
-    let snapper = snapper(&dir);
+    let (parser, parse) = original(&python)?;
+    let snapper = snapper(dir);
     if let Err(error) = &snapper {
         eprintln!("== skipped: beside snapper, because it cannot be set up: {error}");
     }
@@ -82,7 +80,7 @@ pub(super) fn readers(ast: &Path) -> Result<Vec<Row>, BenchError> {
     for verb in ["tree", "current", "status"] {
         let ours = Side::new("ast", format!("{} --sysroot {} {verb} > /dev/null", ast.display(), dir.display()));
         let what = format!("{verb}, {SNAPSHOTS} snapshots");
-        let theirs = Side::new("Python parsing the original's tree", parse.clone());
+        let theirs = Side::new(parser, parse.clone());
         rows.push(Row { what: what.clone(), ours: ours.clone(), theirs, at_least: Some(20.0), allowed: Duration::ZERO, times: OFTEN });
         if let Ok(line) = &snapper {
             let theirs = Side::new("snapper list", line.clone());
@@ -90,6 +88,30 @@ pub(super) fn readers(ast: &Path) -> Result<Vec<Row>, BenchError> {
         }
     }
     Ok(rows)
+}
+
+/// What the original does before every verb: Python starts, and its tree file becomes a tree. Source: the original's `import_tree_file` and
+/// anytree's `DictImporter`. Where pip cannot bring anytree, the file is only parsed.
+fn original(fstree: &Path) -> Result<(&'static str, String), BenchError> {
+    // The distribution's own, not whatever a developer put in front of it.
+    const PYTHON: &str = "/usr/bin/python3";
+    let literal = format!("ast.literal_eval(open(\"{}\").read())", fstree.display());
+    let made = once(&cache_dir().join("anytree"), |dir| {
+        let install = format!("python3 -m pip install -q --disable-pip-version-check --target {} anytree", dir.display());
+        shell(&install).map(drop).map_err(|_| crate::lab::Error::NothingBuilt { what: "pip", dir: dir.to_owned() })
+    });
+    let (what, line) = match made {
+        Ok(lib) => {
+            let tree = format!("import ast; from anytree.importer import DictImporter; DictImporter().import_({literal})");
+            ("Python reading the original's tree", format!("PYTHONPATH={} {PYTHON} -c '{tree}'", lib.display()))
+        }
+        Err(error) => {
+            eprintln!("== without anytree, which the original needs: {error}");
+            ("Python parsing the original's file", format!("{PYTHON} -c 'import ast; {literal}'"))
+        }
+    };
+    shell(&line)?;
+    Ok((what, line))
 }
 
 /// `snapper list` of a btrfs with as many snapshots, by the real program. The mounts are this process's own.
@@ -185,9 +207,9 @@ pub(super) fn writers(bed: &Bed) -> Result<Vec<Row>, BenchError> {
 /// Reading verbs at 100 and 10,000 snapshots: time by time, and memory.
 pub(super) fn grows(ast: &Path) -> Result<(), BenchError> {
     println!("\n{:<28} {:>12} {:>14} {:>8} {:>12}  wanted", "reading", "100", "10,000", "ratio", "memory");
-    let dir = |count: u32| -> Result<PathBuf, BenchError> {
-        let dir = tempfile::tempdir().map_err(|source| BenchError::Io { what: "a directory".to_owned(), source })?.keep();
-        documents(&dir, count)?;
+    let dir = |count: u32| -> Result<tempfile::TempDir, BenchError> {
+        let dir = super::scratch()?;
+        documents(dir.path(), count)?;
         Ok(dir)
     };
     let (small, large) = (dir(100)?, dir(10_000)?);
@@ -195,7 +217,7 @@ pub(super) fn grows(ast: &Path) -> Result<(), BenchError> {
         let mut taken = [Vec::new(), Vec::new()];
         let mut memory = 0;
         for _ in 0..SOME {
-            for (dir, times) in [&small, &large].iter().zip(&mut taken) {
+            for (dir, times) in [small.path(), large.path()].into_iter().zip(&mut taken) {
                 let begun = Instant::now();
                 memory = memory.max(peak(ast, dir, verb)?);
                 times.push(begun.elapsed());
