@@ -15,7 +15,6 @@ use ast::cmdline::{Cmdline, Why};
 use ast::id::DeployId;
 use ast::layout::BOOTED_RECORD;
 use ast::sys::file;
-use ast::sys::watchdog::Watchdog;
 
 use crate::error::Failure;
 use crate::machine::Machine;
@@ -48,7 +47,11 @@ pub fn mount(new_root: &Path, options: &Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             voice.error(&failure.to_string());
-            if line.attended { ExitCode::FAILURE } else { restart(options, &voice) }
+            if !line.attended {
+                return restart(options, &voice);
+            }
+            trial::disarm(options, &voice);
+            ExitCode::FAILURE
         }
     }
 }
@@ -59,7 +62,7 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
         return Ok(());
     }
     let on_trial = line.why == Some(Why::Trial);
-    let watchdog = if on_trial { trial::arm_watchdog(options, voice) } else { None };
+    let watchdog = if on_trial { trial::arm_watchdog(text, options, voice) } else { None };
     let mut options = options.clone();
     if let Some(seconds) = wait_of(text) {
         options.wait_for(seconds);
@@ -110,7 +113,8 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
             voice.error(&format!("{error}; a hang of this trial is not noticed"));
         }
     } else if let Some(watchdog) = watchdog {
-        give_back(watchdog, voice);
+        // On the fallback nobody has asked for it.
+        trial::stop_watchdog(watchdog, voice);
     }
     if let Err(error) = report(line, left, &done, instead_of, &machine, voice) {
         voice.error(&error.to_string());
@@ -207,14 +211,6 @@ fn arm_once(d: DeployId, machine: &Machine, voice: &Voice) -> Result<(), Failure
     medium.write(&BootBlock { trial: Some(once), arm, ..block.clone() })?;
     voice.error(&format!("deployment {d} is started next, with its own kernel"));
     Ok(())
-}
-
-/// The watchdog stands still again: on the fallback nobody has asked for it.
-fn give_back(watchdog: Watchdog, voice: &Voice) {
-    if let Err(error) = watchdog.disarm() {
-        // systemd feeds it: its drop-in stays.
-        voice.warn(&error.to_string());
-    }
 }
 
 fn report(

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         Ok(options::Command::Mount { new_root, options }) => boot::mount(&new_root, &options),
         Ok(options::Command::Evidence { what, options }) => trial::note(&what, &options),
         Ok(options::Command::Restart { options }) => boot::give_up(&options),
+        Ok(options::Command::Disarm { options }) => {
+            trial::disarm(&options, &voice::Voice::new(options.kmsg.clone()));
+            ExitCode::SUCCESS
+        }
         Err(usage) => {
             eprintln!("{usage}");
             ExitCode::from(2)

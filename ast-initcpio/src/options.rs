@@ -35,6 +35,11 @@ pub enum Command {
         /// With these.
         options: Options,
     },
+    /// The watchdog stands still, if this program armed it. For the shell of a systemd initramfs.
+    Disarm {
+        /// With these.
+        options: Options,
+    },
 }
 
 /// What the kernel offers, and where. Tests replace single ones; nothing that mounts is ever replaced.
@@ -92,7 +97,7 @@ impl Options {
 
 /// The command in these arguments, or how it is used.
 pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
-    const USAGE: &str = "usage: ast-initcpio mount DIRECTORY | ast-initcpio evidence TEXT | ast-initcpio restart\n\
+    const USAGE: &str = "usage: ast-initcpio mount DIRECTORY | ast-initcpio evidence TEXT | ast-initcpio restart | ast-initcpio disarm\n\
                          Called by the hooks and units of ast, not by people.";
     let mut options = Options::default();
     let mut words = Vec::new();
@@ -118,6 +123,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, &'static str> {
         ["mount", new_root] => Ok(Command::Mount { new_root: (*new_root).into(), options }),
         ["evidence", what @ ..] if !what.is_empty() => Ok(Command::Evidence { what: what.join(" "), options }),
         ["restart"] => Ok(Command::Restart { options }),
+        ["disarm"] => Ok(Command::Disarm { options }),
         _ => Err(USAGE),
     }
 }

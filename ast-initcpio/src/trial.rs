@@ -10,7 +10,7 @@ use ast::boot::booted::Booted;
 use ast::boot::stage::{self, Stage, Start};
 use ast::cmdline::{Cmdline, Why};
 use ast::id::ArmId;
-use ast::layout::{BOOTED_RECORD, Layout, STAGE, TRIAL_DEADLINE, TRIAL_DROP_IN, TRIAL_UNITS};
+use ast::layout::{BOOTED_RECORD, Layout, STAGE, TRIAL_DEADLINE, TRIAL_DROP_IN, TRIAL_SETTINGS, TRIAL_UNITS, WATCHDOG_DROP_IN};
 use ast::sys::mount::{Mounted, MsFlags};
 use ast::sys::watchdog::Watchdog;
 use ast::sys::{Result, device, file};
@@ -34,27 +34,66 @@ const COUNTED: &str = "/run/ast/counted";
 /// Where pstore is mounted to be looked at, before systemd takes its records away.
 const PSTORE: &str = "/run/ast/pstore";
 
-/// The hardware watchdog runs, if there is one.
-pub fn arm_watchdog(options: &Options, voice: &Voice) -> Option<Watchdog> {
+/// The hardware watchdog runs, if there is one, and the systemd of the root is told to take it over: what is in /run is still there then.
+pub fn arm_watchdog(text: &str, options: &Options, voice: &Voice) -> Option<Watchdog> {
     if !options.watchdog.exists() {
         return None;
     }
+    if let Some(word) = feeds_another(text) {
+        voice.warn(&format!("{word} on the kernel command line: the watchdog is not armed; a hang is not noticed"));
+        return None;
+    }
     let armed = Watchdog::arm(&options.watchdog).and_then(|watchdog| Ok((watchdog.set_seconds(WATCHDOG)?, watchdog)));
-    match armed {
-        Ok((seconds, watchdog)) => {
-            let text = format!("[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\n");
-            let fed = write(Path::new("/run/systemd/system.conf.d"), TRIAL_DROP_IN, &text);
-            if let Err(error) = fed {
-                voice.warn(&error.to_string());
-            }
-            Some(watchdog)
-        }
-        // In an image of systemd, systemd feeds it from the beginning, because GRUB told it to (`systemd.watchdog_sec=`).
-        Err(error) if error.errno() == Some(nix::errno::Errno::EBUSY) => None,
+    let (seconds, watchdog) = match armed {
+        Ok(armed) => armed,
+        // In an image of systemd systemd has it from the beginning where `systemd.watchdog_sec=` says so, as GRUB's script did until this program
+        // armed the watchdog in both kinds of image; a script changes with the boot loader only.
+        Err(error) if error.errno() == Some(nix::errno::Errno::EBUSY) => return None,
         Err(error) => {
             voice.warn(&format!("{error}; a hang is not noticed"));
-            None
+            return None;
         }
+    };
+    let device = options.watchdog.display();
+    let text = format!(
+        "[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\nWatchdogDevice={device}\n"
+    );
+    if let Err(error) = write(Path::new(TRIAL_SETTINGS), WATCHDOG_DROP_IN, &text) {
+        voice.warn(&format!("{error}; a hang is not noticed"));
+        stop_watchdog(watchdog, voice);
+        return None;
+    }
+    Some(watchdog)
+}
+
+/// What on this kernel command line keeps the systemd of the root from feeding the watchdog: it counts more than any file.
+fn feeds_another(text: &str) -> Option<&str> {
+    let last = |name: &str| {
+        text.split_ascii_whitespace().rev().find(|word| word.split('=').next().is_some_and(|key| key.replace('-', "_") == name))
+    };
+    let off =
+        |word: &&str| word.split_once('=').is_some_and(|(_, value)| value == "off" || value.trim_end_matches(char::is_alphabetic) == "0");
+    last("systemd.watchdog_device").or_else(|| last("systemd.watchdog_sec").filter(off))
+}
+
+/// The watchdog stands still again, and the systemd of the root leaves it alone.
+pub fn stop_watchdog(watchdog: Watchdog, voice: &Voice) {
+    let drop_in = Path::new(TRIAL_SETTINGS).join(WATCHDOG_DROP_IN);
+    // One that cannot be stopped has to be fed: then the drop-in stays.
+    if let Err(error) = watchdog.disarm().and_then(|()| file::remove_if_exists(&drop_in)) {
+        voice.warn(&error.to_string());
+    }
+}
+
+/// The command `disarm`, before a shell: whoever types there needs longer than the watchdog waits. Nothing to do where it was not armed here.
+pub fn disarm(options: &Options, voice: &Voice) {
+    // Opening one that nobody has armed would arm it.
+    if !Path::new(TRIAL_SETTINGS).join(WATCHDOG_DROP_IN).exists() {
+        return;
+    }
+    match Watchdog::arm(&options.watchdog) {
+        Ok(watchdog) => stop_watchdog(watchdog, voice),
+        Err(error) => voice.warn(&error.to_string()),
     }
 }
 
@@ -264,4 +303,25 @@ fn records_in(dir: &Path) -> Vec<String> {
 fn watchdog_reset(bootstatus: &Path) -> bool {
     let text = file::read(bootstatus).unwrap_or_default();
     String::from_utf8_lossy(&text).trim().parse::<u32>().is_ok_and(|status| status & CARD_RESET != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b14_what_nobody_would_feed_is_not_armed() {
+        for (text, word) in [
+            ("quiet ast.why=trial", None),
+            ("systemd.watchdog_sec=120", None),
+            ("systemd.watchdog_sec=1min", None),
+            ("systemd.watchdog_sec=off systemd.watchdog_sec=120", None),
+            ("systemd.watchdog_sec=120 systemd.watchdog_sec=off", Some("systemd.watchdog_sec=off")),
+            ("systemd.watchdog-sec=0", Some("systemd.watchdog-sec=0")),
+            ("systemd.watchdog_sec=0s quiet", Some("systemd.watchdog_sec=0s")),
+            ("systemd.watchdog_device=/dev/watchdog1", Some("systemd.watchdog_device=/dev/watchdog1")),
+        ] {
+            assert_eq!(feeds_another(text), word, "{text}");
+        }
+    }
 }

@@ -30,6 +30,11 @@ pub const BOOTED_RECORD: &str = "/run/ast/booted";
 pub const TRIAL_UNITS: &str = "/run/systemd/system";
 /// Name of each drop-in that it leaves.
 pub const TRIAL_DROP_IN: &str = "99-ast-trial.conf";
+/// Where systemd's own settings are that exist on this start only.
+pub const TRIAL_SETTINGS: &str = "/run/systemd/system.conf.d";
+/// Name of the drop-in there that has systemd feed the watchdog: of all such files, in whatever directory, the last one counts. A file of this name in an image of systemd
+/// (`mkinitcpio/install/ast`) hides it from the systemd in there.
+pub const WATCHDOG_DROP_IN: &str = "zzz-ast-trial.conf";
 /// Its deadline: a timer and a service of this name.
 pub const TRIAL_DEADLINE: &str = "ast-trial-deadline";
 /// pacman's database inside a root: in the snapshot, so it always matches it.

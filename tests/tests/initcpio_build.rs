@@ -1,6 +1,7 @@
 //! The mkinitcpio hook, built by the stand-in of `tests/mkinitcpio` in a private mount namespace (root).
 #![allow(clippy::disallowed_methods)]
 
+use ast::layout::WATCHDOG_DROP_IN;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -116,6 +117,9 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     // systemd waits for the disk longer than our program does, which knows when to go on without one.
     let devices = unpack(dir.path(), "-i --quiet --to-stdout etc/systemd/system.conf.d/60-ast-devices.conf");
     assert_eq!(devices, "[Manager]\nDefaultDeviceTimeoutSec=240\n");
+    // It leaves the watchdog alone, also when it reads its settings anew after ours has written for the systemd of the root: a file of the same name hides that.
+    let watchdog = unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system.conf.d/{WATCHDOG_DROP_IN}"));
+    assert_eq!(watchdog, "[Manager]\nRuntimeWatchdogSec=0\n", "b14");
     // The mount that systemd plans because of `root=` is not made over ours, and an emergency is no shell for whoever passes by.
     let drop_in = |unit: &str| unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system/{unit}.d/ast.conf"));
     assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));

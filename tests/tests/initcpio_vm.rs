@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Time for something that a running machine does at once.
 const SOON: Duration = Duration::from_secs(30);
+/// Says whether the watchdog runs, by a shell alone.
+const WATCHDOG: &str = "read state < /sys/class/watchdog/watchdog0/state; echo $state";
 
 /// A machine whose GRUB is this test.
 struct Bench {
@@ -63,6 +65,13 @@ impl Bench {
         let gate = deploy.join("2/etc/systemd/system/ast-health.service.d");
         std::fs::create_dir_all(&gate).unwrap();
         std::fs::write(gate.join("50-test.conf"), "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n").unwrap();
+        // An owner's settings that sort behind most others. And a mount because of which the systemd of an initramfs reads all its own anew.
+        std::fs::create_dir_all(deploy.join("2/etc/systemd/system.conf.d")).unwrap();
+        let owner = "[Manager]\nRuntimeWatchdogSec=0\nWatchdogDevice=/dev/watchdog7\n";
+        std::fs::write(deploy.join("2/etc/systemd/system.conf.d/zz-owner.conf"), owner).unwrap();
+        let fstab = deploy.join("2/etc/fstab");
+        let text = std::fs::read_to_string(&fstab).unwrap() + "early /mnt tmpfs x-initrd.mount 0 0\n";
+        std::fs::write(fstab, text).unwrap();
         mounted.unmount().unwrap();
         let trial = Some(Trial { deployment: DeployId::new(2), mode: Mode::Trial, tries: 2 });
         let block = BootBlock { trial, arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
@@ -133,9 +142,10 @@ fn trial(column: Column) {
     for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok"] {
         assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
     }
-    // B14: the watchdog that the initramfs armed is systemd's now.
-    let watchdog = vm.sh("systemctl show -P RuntimeWatchdogUSec; dmesg | grep 'Using hardware watchdog'").unwrap();
-    assert!(watchdog.starts_with("2min\n") && watchdog.contains("Using hardware watchdog"), "{watchdog}");
+    // B14: the watchdog that the initramfs armed is the root's systemd's now, whatever the owner's settings are, and nobody had it in between.
+    let watchdog = vm.sh("systemctl show -P RuntimeWatchdogUSec; cat /sys/class/watchdog/watchdog0/state; journalctl -b -o cat | grep -E 'sing hardware watchdog|did not stop'").unwrap();
+    let told: Vec<&str> = watchdog.lines().collect();
+    assert!(matches!(told[..], ["2min", "active", left, taken] if left.ends_with("did not stop!") && taken.starts_with("Using ")), "{watchdog}");
     let hung = vm.sh("systemctl show -P JobTimeoutUSec -P JobTimeoutAction multi-user.target; systemctl is-active ast-trial-deadline.timer").unwrap();
     assert_eq!(hung, "16min\nreboot-force\nactive\n");
     assert_eq!(vm.sh("systemctl is-active ast-health.service || true").unwrap(), "activating\n");
@@ -206,9 +216,12 @@ fn any_set(column: Column, shell: fn(&mut Vm)) {
     vm.expect("no btrfs with UUID 00000000-0000-4000-8000-000000000000 appeared within 2 seconds", BOOT).unwrap();
     vm.wait_reset(SOON).unwrap();
     vm.power_cut();
-    let mut vm = bench.start(&format!("ast.d=1 ast.why=good ast.attended {nowhere}"));
+    // B14: whoever is in a shell of a trial outlasts its watchdog.
+    let mut vm = bench.start(&format!("ast.d=2 ast.why=trial ast.arm=9.1 ast.env=ok ast.attended {nowhere}"));
+    vm.expect("watchdog did not stop", BOOT).unwrap();
     shell(&mut vm);
     vm.wait_shell(SOON).unwrap();
+    assert_eq!(vm.sh(WATCHDOG).unwrap(), "inactive\n");
     vm.power_cut();
 }
 
@@ -276,4 +289,13 @@ fn b9_vm_initcpio_of_systemd_an_emergency_is_a_restart_and_evidence() {
     vm.power_cut();
     let (_, _, stage) = bench.look();
     assert!(stage.evidence.iter().any(|line| line.starts_with("initramfs: it could not go on")), "{stage:?}");
+
+    // B14: with somebody there it is a shell, and the watchdog that runs by then does not end it.
+    let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9.1 ast.env=ok ast.attended rd.systemd.mount-extra=/dev/nothere:/mnt:btrfs:x-systemd.device-timeout=5s");
+    vm.expect("watchdog did not stop", BOOT).unwrap();
+    vm.expect("Press Enter for", BOOT).unwrap();
+    vm.send("\r").unwrap();
+    vm.wait_shell(SOON).unwrap();
+    assert_eq!(vm.sh(WATCHDOG).unwrap(), "inactive\n");
+    vm.power_cut();
 }
