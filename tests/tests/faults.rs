@@ -155,13 +155,13 @@ fn scenario_06_hang(column: Column) {
     let mut vm = Vm::start(config).unwrap();
     let barks = |vm: &mut Vm| vm.monitor().events().iter().filter(|event| event.name == "WATCHDOG").count();
     for start in 0..3 {
-        vm.expect(r"ast: ast\.d=2 \(trial\)", FALL_BACK).unwrap();
+        vm.expect(r"ast: ast\.d=2 \(trial\)", BOOT).unwrap();
         // More if the machine, whose clock jumps, is ahead of us who read what it said; how many there were in all is asked at the end.
         assert!(barks(&mut vm) >= start, "before start {start} of the trial");
-        vm.expect("watchdog0: watchdog did not stop", FALL_BACK).unwrap();
-        vm.expect(HANGS, FALL_BACK).unwrap();
+        vm.expect("watchdog0: watchdog did not stop", BOOT).unwrap();
+        vm.expect(HANGS, BOOT).unwrap();
     }
-    vm.expect(r"ast: ast\.d=1 \(exhausted\)", FALL_BACK).unwrap();
+    vm.expect(r"ast: ast\.d=1 \(exhausted\)", BOOT).unwrap();
     assert_eq!(barks(&mut vm), 3);
     vm.quit().unwrap();
     let mut vm = scenario.boot().unwrap();
