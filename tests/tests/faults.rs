@@ -168,7 +168,7 @@ fn scenario_06_hang(column: Column) {
     came_back(&mut vm, "watchdog: it reset the machine");
 }
 
-columns!(scenario_06_hang_before_userspace(scenario_06_hang); test: bios214_raw, efi214_systemd; full: bios206_gap, efi214, efi206);
+columns!(scenario_06_hang_before_userspace(scenario_06_hang); test: bios214_raw; full: bios206_gap, efi214, efi206, efi214_systemd);
 
 /// B3: a start that panics after the initramfs, where only the firmware keeps a word of it. Its try does not come back.
 fn scenario_05_record(column: Column) {

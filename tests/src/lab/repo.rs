@@ -39,8 +39,6 @@ pub enum State {
     V2Panic,
     /// The same and an unrelated package (extra-note 2).
     V2PanicPlus,
-    /// v2 with an init that is a whole program, hangs for ever and never feeds the watchdog.
-    V2Hang,
     /// v2 with a unit that hangs before sysinit.target.
     V2HungUnit,
     /// v2 with a required health check that fails.
@@ -53,7 +51,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::V1,
         Self::V2,
         Self::V2Plus,
@@ -62,7 +60,6 @@ impl State {
         Self::V2NoBinary,
         Self::V2Panic,
         Self::V2PanicPlus,
-        Self::V2Hang,
         Self::V2HungUnit,
         Self::V2BadCheck,
         Self::V2HungCheck,
@@ -80,7 +77,6 @@ impl State {
             Self::V2NoBinary => "v2-nobinary",
             Self::V2Panic => "v2-panic",
             Self::V2PanicPlus => "v2-panic-plus",
-            Self::V2Hang => "v2-hang",
             Self::V2HungUnit => "v2-hungunit",
             Self::V2BadCheck => "v2-badcheck",
             Self::V2HungCheck => "v2-hungcheck",
@@ -104,7 +100,6 @@ impl State {
             Self::V2NoBinary => &["mkinitcpio@nobinary"],
             Self::V2Panic => &["mkinitcpio@panic"],
             Self::V2PanicPlus => &["mkinitcpio@panic", "extra-note@v2"],
-            Self::V2Hang => &["systemd@hang"],
             Self::V2HungUnit => &["kiosk-app@hungunit"],
             Self::V2BadCheck => &["kiosk-app@badcheck"],
             Self::V2HungCheck => &["kiosk-app@hungcheck"],
