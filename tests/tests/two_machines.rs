@@ -37,7 +37,9 @@ fn r7_s8_a_snapshot_of_one_machine_is_tried_and_promoted_on_another() {
     tool("mkfs.btrfs", &["-q".as_ref(), stick.as_os_str()]).unwrap();
 
     let (one, mut vm) = machine("one_machine", Column::Bios214Raw, &stick);
-    does(&mut vm, "ast clone 0 && ast -y run 1 sh -c 'echo made on one machine > /usr/share/made'");
+    // What makes a machine this one is not for another: an export would be refused.
+    let anonymous = ": > /etc/machine-id; rm -f /etc/ssh/ssh_host_*";
+    does(&mut vm, &format!("ast clone 0 && ast -y run 1 sh -c 'echo made on one machine > /usr/share/made; {anonymous}'"));
     does(&mut vm, "ast -y branch 1 && ast -y run 2 sh -c 'echo and changed >> /usr/share/made'");
     does(&mut vm, "ast -y export 1 /run/stick/whole.ast && ast -y export --parent 1 2 /run/stick/step.ast");
     does(&mut vm, "cp /etc/ast/export.key.pub /run/stick/one.pub && umount /run/stick");
