@@ -116,6 +116,9 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     // systemd waits for the disk longer than our program does, which knows when to go on without one.
     let devices = unpack(dir.path(), "-i --quiet --to-stdout etc/systemd/system.conf.d/60-ast-devices.conf");
     assert_eq!(devices, "[Manager]\nDefaultDeviceTimeoutSec=240\n");
+    // The root's fstab is what our program leaves of it.
+    let fstab = unpack(dir.path(), "-i --quiet --to-stdout etc/systemd/system.conf.d/60-ast-fstab.conf");
+    assert_eq!(fstab, "[Manager]\nManagerEnvironment=SYSTEMD_SYSROOT_FSTAB=/run/ast/fstab\n");
     // The mount that systemd plans because of `root=` is not made over ours, and an emergency is no shell for whoever passes by.
     let drop_in = |unit: &str| unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system/{unit}.d/ast.conf"));
     assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));

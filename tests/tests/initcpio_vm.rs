@@ -63,6 +63,14 @@ impl Bench {
         let gate = deploy.join("2/etc/systemd/system/ast-health.service.d");
         std::fs::create_dir_all(&gate).unwrap();
         std::fs::write(gate.join("50-test.conf"), "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n").unwrap();
+        // An fstab with everything: options, a subvolume, and one that is gone.
+        ast::sys::btrfs::create_subvolume(&mounted.path("@extra")).unwrap();
+        let options = "rw,relatime,compress=zstd:2,compress-force=zstd:4,noexec";
+        let fstab = format!(
+            "UUID={uuid} / btrfs {options} 0 0\nUUID={uuid} /mnt btrfs subvol=@extra,nosuid,x-initrd.mount 0 0\nUUID={uuid} /home/gone btrfs subvol=@gone,x-initrd.mount 0 0\n\
+             proc /proc proc hidepid=1 0 0\n"
+        );
+        std::fs::write(deploy.join("2/etc/fstab"), fstab).unwrap();
         mounted.unmount().unwrap();
         let trial = Some(Trial { deployment: DeployId::new(2), mode: Mode::Trial, tries: 2 });
         let block = BootBlock { trial, arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
@@ -133,6 +141,12 @@ fn trial(column: Column) {
     for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok"] {
         assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
     }
+    // What fstab says holds, systemd changes nothing of it, and what is not there is missed by nobody, neither in the initramfs nor here.
+    let seen = vm.sh("findmnt -no OPTIONS /; findmnt -no OPTIONS /mnt; findmnt -no OPTIONS /proc; systemctl is-active local-fs.target systemd-remount-fs.service; systemctl --failed --plain --no-legend; dmesg | grep -c 'ast: /etc/fstab: '").unwrap();
+    let seen: Vec<&str> = seen.lines().collect();
+    let [root, extra, proc, "active", "active", "1"] = seen.as_slice() else { panic!("{seen:#?}") };
+    assert!(root.starts_with("ro,relatime,") && root.contains("compress=zstd:2") && !root.contains("force"), "{root}");
+    assert!(extra.starts_with("rw,nosuid,relatime,") && extra.ends_with("subvol=/@extra") && proc.contains("hidepid="), "{extra} {proc}");
     // B14: the watchdog that the initramfs armed is systemd's now.
     let watchdog = vm.sh("systemctl show -P RuntimeWatchdogUSec; dmesg | grep 'Using hardware watchdog'").unwrap();
     assert!(watchdog.starts_with("2min\n") && watchdog.contains("Using hardware watchdog"), "{watchdog}");
