@@ -28,6 +28,9 @@ const CACHE: &str = "var/cache/pacman/pkg";
 /// Refuses: when root or /etc cannot be mounted; then nothing is. Anything else missing is said and left out.
 pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Path, voice: &Voice) -> Result<bool> {
     let volatile = volatile || machine.read_only || parts.deployment.is_none();
+    if volatile && let Err(error) = layer::prepare(&parts.root) {
+        voice.warn(&error.to_string());
+    }
     bind(&parts.root, new_root)?;
     let rest = remount_bind_ro(new_root).and_then(|()| {
         if volatile { etc::volatile(parts, machine, &new_root.join("etc"), voice) } else { bind(&parts.etc, &new_root.join("etc")) }
