@@ -216,7 +216,7 @@ fn fstab(input: &[u8]) -> Checked {
             }
         }
         let options = Options::of_root(&line.options);
-        let ours = |option: &str| ["ro", "rw", "noexec"].contains(&option) || ["subvol", "compress-force", "nobarrier", "rescue=", "device="].iter().any(|name| option.starts_with(name));
+        let ours = |option: &str| ["ro", "rw", "noexec"].contains(&option) || ["subvol=", "subvolid=", "compress-force", "nobarrier", "rescue=", "device="].iter().any(|name| option.starts_with(name));
         if options.btrfs.split(',').any(ours) || options.flags.intersects(MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_REMOUNT | MsFlags::MS_BIND) {
             return Err(format!("{line:?} gives {options:?}"));
         }
