@@ -113,10 +113,13 @@ impl Fstab {
         if machine.read_only || options.flags == unchanged && options.btrfs.is_empty() {
             return unchanged;
         }
-        let set = |btrfs: &str| {
-            remount(machine.top(), options.flags, btrfs).inspect_err(|error| missed.push(format!("/: not taken: {btrfs} ({})", error.source)))
-        };
-        if [options.btrfs.as_str(), ""].into_iter().map(set).any(|set| set.is_ok()) { options.flags } else { unchanged }
+        for btrfs in [options.btrfs.as_str(), ""] {
+            match remount(machine.top(), options.flags, btrfs) {
+                Ok(()) => return options.flags,
+                Err(error) => missed.push(format!("/: not taken: {btrfs} ({})", error.source)),
+            }
+        }
+        unchanged
     }
 
     /// The subvolumes that are named are mounted below `new_root`, read-only where nothing can be written.

@@ -259,3 +259,21 @@ fn systemd_in_the_initramfs_finds_no_line_of_ours() {
     assert_eq!(start(&disk, &generate("$R/etc/fstab")).seen, "sysroot-opt.mount\nsysroot-srv.mount\nsysroot-usr.mount\n");
     assert_eq!(start(&disk, &generate("/run/ast/fstab")).seen, "sysroot-opt.mount\n");
 }
+
+#[test]
+fn a_btrfs_of_two_devices_has_its_subvolumes_also_with_one_of_them() {
+    let mut disk = Disk::of_two("-m raid1 -d raid1");
+    disk.change(|top| sh(&format!("btrfs -q subvolume create {0}/@extra > /dev/null; echo extra > {0}/@extra/is; btrfs filesystem sync {0} > /dev/null", top.display())));
+    disk.forget();
+    // Either device names it.
+    let second = disk.second.clone();
+    give(&disk, 6, format!("UUID=ROOT / btrfs compress=zstd 0 0\n{second} /mnt btrfs subvol=@extra,x-initrd.mount 0 0\nUUID=ROOT /home btrfs x-initrd.mount,nofail 0 0\n").as_bytes());
+    disk.forget();
+    let seen = "cat $R/mnt/is; touch $R/mnt/x && echo writable";
+    let look = format!("{OPTIONS} | grep -o compress=zstd; {seen}");
+    assert_eq!(start(&disk, &look).seen, "compress=zstd\nextra\nwritable\n");
+    give(&disk, 6, b"UUID=ROOT / btrfs compress=zstd 0 0\nUUID=ROOT /mnt btrfs subvol=@extra,x-initrd.mount 0 0\n");
+    disk.detach_second();
+    let started = start(&disk, &look);
+    assert!(started.seen == "compress=zstd\nextra\nwritable\n" && !started.booted.missing.is_empty(), "{started:?}");
+}
