@@ -21,7 +21,7 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::probe::{Parts, init_of, probe};
 use crate::voice::{Level, Voice};
-use crate::{root, trial};
+use crate::{layer, root, trial};
 
 /// How long the last message stays on the screen before a restart.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -161,6 +161,9 @@ impl Search<'_> {
         let lender = Parts::of(wanted, &self.machine.layout)?.root;
         let lacking = |(target, found): &(Target, Result<(), Broken>)| matches!(found, Err(Broken::NoModules(_))).then_some(*target);
         let targets: Vec<Target> = self.looked_at.iter().filter_map(lacking).collect();
+        if let Err(error) = layer::prepare(&lender) {
+            self.voice.warn(&error.to_string());
+        }
         let (target, parts, volatile) = targets.into_iter().find_map(|target| {
             let parts = Parts::of(target, &self.machine.layout)?;
             let volatile = root::assemble(&parts, self.machine, self.line.volatile, self.new_root, self.voice);

@@ -31,6 +31,8 @@ pub struct Disks {
     members: Vec<Member>,
     /// How many there should be.
     wanted: u64,
+    /// Where udev puts its links to disks.
+    links: PathBuf,
 }
 
 impl Disks {
@@ -54,7 +56,7 @@ impl Disks {
 
     /// What is there now.
     fn look(root: &Root, options: &Options) -> Option<Self> {
-        let first = Member::read(&resolve(root, options)?)?;
+        let first = Member::read(&resolve(root, &options.disks)?)?;
         // The usual machine has one disk, and nobody else's is read.
         let mut members = if first.devices > 1 { device::members(&first.uuid).ok()? } else { vec![first] };
         let newest = members.iter().max_by_key(|member| member.generation)?.clone();
@@ -62,7 +64,7 @@ impl Disks {
             // What else says that it belongs to it was taken out while it was away.
             members = vec![newest.clone()];
         }
-        Some(Self { members, wanted: newest.devices })
+        Some(Self { members, wanted: newest.devices, links: options.disks.clone() })
     }
 
     fn all_there(&self) -> bool {
@@ -72,6 +74,17 @@ impl Disks {
     /// Whether the filesystem has more devices than one.
     pub fn are_several(&self) -> bool {
         self.wanted > 1
+    }
+
+    /// Whether `root` names this filesystem, or a device of it.
+    pub fn are_named_by(&self, root: &Root) -> bool {
+        let named = |member: &Member| match root {
+            Root::Uuid(uuid) => member.uuid.eq_ignore_ascii_case(uuid),
+            Root::Label(label) => member.label == *label,
+            _ => false,
+        };
+        let by_device = || resolve(root, &self.links).is_some_and(|node| self.nodes().any(|own| own == node));
+        self.members.iter().any(named) || !matches!(root, Root::Uuid(_) | Root::Label(_)) && by_device()
     }
 
     /// Whether one is missing.
@@ -144,13 +157,13 @@ pub fn poll<T, E>(wait: Duration, watchdog: Option<&Watchdog>, mut look: impl Fn
 }
 
 /// The device node that `root` names, if it is there now.
-fn resolve(root: &Root, options: &Options) -> Option<PathBuf> {
+fn resolve(root: &Root, links: &Path) -> Option<PathBuf> {
     match root {
         Root::Uuid(uuid) => device::find_by_uuid(uuid).ok()?,
         Root::Label(label) => device::find_by_label(label).ok()?,
         // udev reads partition tables; without it newer kernels tell.
         Root::PartUuid(uuid) => {
-            let link = options.disks.join("by-partuuid").join(uuid.to_ascii_lowercase());
+            let link = links.join("by-partuuid").join(uuid.to_ascii_lowercase());
             fs::canonicalize(link).ok().or_else(|| device::find_partition("PARTUUID", uuid).ok()?)
         }
         Root::PartLabel(name) => device::find_partition("PARTNAME", name).ok()?,
@@ -161,7 +174,7 @@ fn resolve(root: &Root, options: &Options) -> Option<PathBuf> {
 }
 
 fn no_device(root: &Root, options: &Options) -> Failure {
-    Failure::NoDevice { root: root.clone(), is: resolve(root, options), seconds: options.wait.as_secs(), seen: seen() }
+    Failure::NoDevice { root: root.clone(), is: resolve(root, &options.disks), seconds: options.wait.as_secs(), seen: seen() }
 }
 
 /// Every device that has a size, and what is known in it.

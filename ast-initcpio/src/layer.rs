@@ -4,13 +4,31 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
-use ast::sys::mount::{Mounted, MsFlags, mount};
+use ast::sys::mount::{Mounted, MsFlags, bind, mount, unmount_lazy};
 use ast::sys::{Result, SysError, file};
 
 /// Where the layer that takes the changes is prepared; it is not seen in the running system.
 const LAYER: &str = "/run/ast/layer";
 
-/// `lower` is at `target`, and what is changed there is in memory.
+/// Where the kernel's modprobe finds modules: those of the initramfs, while that runs.
+const MODULES: &str = "/usr/lib/modules";
+
+/// Layers can be made. The module for them is in no image, as few starts need it: it is taken out of the root `from`, which is for this kernel.
+pub fn prepare(from: &Path) -> Result<()> {
+    let known = file::read(Path::new("/proc/filesystems")).unwrap_or_default();
+    if String::from_utf8_lossy(&known).split_ascii_whitespace().any(|name| name == "overlay") {
+        return Ok(());
+    }
+    let modules = Path::new(MODULES);
+    file::make_dirs(modules)?;
+    bind(&from.join(MODULES.trim_start_matches('/')), modules)?;
+    // The kernel loads it, and then finds that such a mount has no layers.
+    drop(mount("layer", modules, "overlay", MsFlags::empty(), ""));
+    // Something else may have one of them open.
+    unmount_lazy(modules)
+}
+
+/// `lower` is at `target`, and what is changed there is in memory. [`prepare`] comes before.
 pub fn over(lower: &Path, target: &Path) -> Result<()> {
     let base = Path::new(LAYER);
     file::make_dirs(base)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ast::boot::BootBlock;
 use ast::boot::block::parse_env;
 use ast::boot::medium::{Medium, MediumError};
-use ast::cmdline::{BlockPlace, Cmdline};
+use ast::cmdline::{BlockPlace, Cmdline, Root};
 use ast::id::DeployId;
 use ast::layout::{BOOT_SUBVOL, Layout};
 use ast::sys::mount::{Mounted, keep_to_itself};
@@ -41,6 +41,7 @@ pub struct Machine {
     pub layout: Layout,
     /// Whether it can only be read.
     pub read_only: bool,
+    disks: Disks,
     top: Mounted,
     place: Option<BlockPlace>,
     medium: OnceCell<Option<Medium>>,
@@ -69,11 +70,22 @@ impl Machine {
             behind,
             disk: done.into_iter().chain(late).collect(),
             read_only,
+            disks,
             top,
             place: line.block.clone(),
             medium: OnceCell::new(),
             block: OnceCell::new(),
         })
+    }
+
+    /// Where the top level is mounted.
+    pub fn top(&self) -> &Path {
+        self.top.path()
+    }
+
+    /// Whether `source`, as fstab(5) names one, is this filesystem.
+    pub fn is_named_by(&self, source: &str) -> bool {
+        Root::parse(source).is_some_and(|root| self.disks.are_named_by(&root))
     }
 
     /// A path below the top level.

@@ -12,6 +12,7 @@ mod boot;
 mod disks;
 mod error;
 mod etc;
+mod fstab;
 mod layer;
 mod machine;
 mod options;

@@ -6,10 +6,11 @@
 use std::path::Path;
 
 use ast::layout::{BOOT_SUBVOL, CACHE_SUBVOL, HOME_SUBVOL, ROOT_HOME_SUBVOL, SNAPSHOTS_SUBVOL, VAR_SUBVOL};
-use ast::sys::mount::{MsFlags, bind, mount, remount_bind_ro, unmount_lazy};
+use ast::sys::mount::{MsFlags, bind, mount, remount_bind, remount_bind_ro, unmount_lazy};
 use ast::sys::{Result, file};
 
 use crate::etc;
+use crate::fstab::{Fstab, set_flags};
 use crate::layer;
 use crate::machine::Machine;
 use crate::probe::Parts;
@@ -27,6 +28,9 @@ const CACHE: &str = "var/cache/pacman/pkg";
 /// Refuses: when root or /etc cannot be mounted; then nothing is. Anything else missing is said and left out.
 pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Path, voice: &Voice) -> Result<bool> {
     let volatile = volatile || machine.read_only || parts.deployment.is_none();
+    if volatile && let Err(error) = layer::prepare(&parts.root) {
+        voice.warn(&error.to_string());
+    }
     bind(&parts.root, new_root)?;
     let rest = remount_bind_ro(new_root).and_then(|()| {
         if volatile { etc::volatile(parts, machine, &new_root.join("etc"), voice) } else { bind(&parts.etc, &new_root.join("etc")) }
@@ -39,7 +43,18 @@ pub fn assemble(parts: &Parts, machine: &Machine, volatile: bool, new_root: &Pat
     if !volatile && let Err(error) = var::settle(parts, machine, voice) {
         voice.error(&format!("{error}; whether /var is what the rollback asked for, .snapshots/vars tells"));
     }
-    shared(parts, machine, new_root, voice);
+    // From here on there is a root: whatever its fstab says, it is started.
+    let mut fstab = Fstab::read(machine, new_root, voice);
+    let flags = fstab.as_mut().map_or(MsFlags::MS_NOATIME, |fstab| fstab.set_options(machine));
+    if flags != MsFlags::MS_NOATIME {
+        let etc = new_root.join("etc");
+        set_flags(flags, new_root, (!volatile).then_some(&etc), voice);
+    }
+    shared(parts, machine, flags, new_root, voice);
+    if let Some(mut fstab) = fstab {
+        fstab.mount_subvolumes(machine, new_root);
+        fstab.hand_over(voice);
+    }
     Ok(volatile)
 }
 
@@ -50,7 +65,8 @@ pub fn lend_modules(lender: &Path, new_root: &Path) -> Result<()> {
     remount_bind_ro(&at)
 }
 
-fn shared(parts: &Parts, machine: &Machine, new_root: &Path, voice: &Voice) {
+/// With the flags that what is bound from the top level has.
+fn shared(parts: &Parts, machine: &Machine, flags: MsFlags, new_root: &Path, voice: &Voice) {
     let optional = |result: Result<()>| {
         if let Err(error) = result {
             voice.warn(&format!("{error}; going on without it"));
@@ -67,7 +83,7 @@ fn shared(parts: &Parts, machine: &Machine, new_root: &Path, voice: &Voice) {
         optional(mount("var", &var, "tmpfs", MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=0755"));
     }
     let boot = new_root.join("boot");
-    optional(bind(&parts.boot, &boot).and_then(|()| remount_bind_ro(&boot)));
+    optional(bind(&parts.boot, &boot).and_then(|()| remount_bind(&boot, flags | MsFlags::MS_RDONLY)));
     optional(bind(&machine.at_top(BOOT_SUBVOL).join("grub"), &boot.join("grub")));
     optional(bind(&machine.at_top(SNAPSHOTS_SUBVOL), &new_root.join(".snapshots")));
     optional(written(&machine.at_top(HOME_SUBVOL), &new_root.join("home")));

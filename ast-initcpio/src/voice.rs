@@ -53,7 +53,7 @@ impl Voice {
 
 /// The bytes of one record.
 fn record(level: Level, text: &str) -> String {
-    let mut line = format!("<{}>ast: {}", level as u8, text.replace(['\n', '\r'], " "));
+    let mut line = format!("<{}>ast: {}", level as u8, text.replace(char::is_control, " "));
     while line.len() >= MAX_BYTES {
         line.pop();
     }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_that_the_kernel_takes() {
-        assert_eq!(record(Level::Warning, "a\nb"), "<4>ast: a b\n");
+        assert_eq!(record(Level::Warning, "a\nb\u{1b}[2J"), "<4>ast: a b [2J\n");
         for text in ["ä".repeat(2000), format!("a{}", "ä".repeat(2000)), "a".repeat(2000)] {
             let length = record(Level::Error, &text).len();
             assert!(length <= MAX_BYTES && length > MAX_BYTES - 3, "{length} bytes");

@@ -82,7 +82,8 @@ pub enum Root {
 }
 
 impl Root {
-    fn parse(value: &str) -> Option<Self> {
+    /// What this value of `root=`, or this first word of a line of fstab(5), names.
+    pub fn parse(value: &str) -> Option<Self> {
         let value = value.trim_matches('"');
         let name = |text: &str| (!text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control)).then(|| text.to_owned());
         match value.split_once('=') {

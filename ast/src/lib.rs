@@ -10,11 +10,12 @@
 //!                            subvolumes)                  └── promote / come back ◄── health gate
 //! ```
 //!
-//! Ground floor, linked into the initramfs: [`id`], [`layout`], [`cmdline`], [`boot`], [`sys`].
+//! Ground floor, linked into the initramfs: [`id`], [`layout`], [`cmdline`], [`fstab`], [`boot`], [`sys`].
 //! Middle floor (feature `host`): everything that changes the tree. Top floor (feature `cli`): one file per verb.
 
 pub mod boot;
 pub mod cmdline;
+pub mod fstab;
 pub mod id;
 pub mod layout;
 pub mod sys;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const GROUND: [&str; 5] = ["id", "layout", "cmdline", "boot", "sys"];
+const GROUND: [&str; 6] = ["id", "layout", "cmdline", "fstab", "boot", "sys"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../ast/src")

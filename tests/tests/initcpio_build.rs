@@ -81,10 +81,12 @@ fn the_image_has_our_program_and_what_it_mounts_with() {
     assert!(out.status.success(), "{}", told(&out));
     let names = unpack(dir.path(), "-t --quiet");
     let module = |name: &str| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko");
-    let wanted = ["btrfs", "xor", "libcrc32c", "crc32c_generic", "overlay", "vfat", "fat", "i6300esb"].map(module);
+    let wanted = ["btrfs", "xor", "libcrc32c", "crc32c_generic", "vfat", "fat", "i6300esb"].map(module);
     for want in wanted.iter().map(String::as_str).chain(["usr/lib/ast/ast-initcpio", "hooks/ast", "init", "usr/bin/modprobe"]) {
         assert!(names.lines().any(|name| name == want), "{want} is not in:\n{names}");
     }
+    // It would be a fifth of all that is added, and is in the root of every snapshot.
+    assert!(!names.contains("overlay"), "{names}");
     assert!(names.contains("/libc.so.6"), "the program's libraries are not in:\n{names}");
     let config = unpack(dir.path(), "-i --quiet --to-stdout config");
     assert_eq!(config, "MODULES=\"btrfs \"\nEARLYHOOKS=\"ast\"\nHOOKS=\"ast\"\nLATEHOOKS=\"\"\nCLEANUPHOOKS=\"\"\nEMERGENCYHOOKS=\"ast \"\n");
@@ -103,7 +105,7 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     assert!(out.status.success(), "{}", told(&out));
     let names = unpack(dir.path(), "-t --quiet");
     // The real hook leaves `nullglob` on (v41), so that a word with a question mark which is no file is no word at all.
-    for module in ["btrfs", "overlay", "vfat", "i6300esb"].map(|name| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko")) {
+    for module in ["btrfs", "vfat", "i6300esb"].map(|name| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko")) {
         assert!(names.lines().any(|name| name == module), "{module} is not in:\n{names}");
     }
     let units = ["ast-root", "ast-restart", "ast-break", "ast-trial-modules"].map(|name| format!("usr/lib/systemd/system/{name}.service"));
@@ -120,10 +122,31 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     // It leaves the watchdog alone, also when it reads its settings anew after ours has written for the systemd of the root: a file of the same name hides that.
     let watchdog = unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system.conf.d/{WATCHDOG_DROP_IN}"));
     assert_eq!(watchdog, "[Manager]\nRuntimeWatchdogSec=0\n", "b14");
+    // The root's fstab is what our program leaves of it.
+    let fstab = unpack(dir.path(), "-i --quiet --to-stdout etc/systemd/system.conf.d/60-ast-fstab.conf");
+    assert_eq!(fstab, "[Manager]\nManagerEnvironment=SYSTEMD_SYSROOT_FSTAB=/run/ast/fstab\n");
     // The mount that systemd plans because of `root=` is not made over ours, and an emergency is no shell for whoever passes by.
     let drop_in = |unit: &str| unpack(dir.path(), &format!("-i --quiet --to-stdout etc/systemd/system/{unit}.d/ast.conf"));
     assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));
     assert!(drop_in("emergency.service").contains("ConditionKernelCommandLine=ast.attended"), "{}", drop_in("emergency.service"));
+}
+
+/// What is shipped: small, and in an image of busybox with no library but libc. It panics as any other program does.
+#[test]
+fn the_program_for_images_is_small_and_needs_libc_alone() {
+    /// Bytes of it in an image, compressed as mkinitcpio does.
+    const MOST: usize = 280 << 10;
+    let build = Command::new(env!("CARGO")).args(["build", "-q", "--locked", "--profile", "initramfs", "-p", "ast-initcpio"]).status().expect("cargo");
+    assert!(build.success(), "it does not build");
+    let program = std::env::current_exe().expect("this test").ancestors().nth(3).expect("target").join("initramfs/ast-initcpio");
+    let line = format!("readelf -d {0} | grep -o 'NEEDED.*'; zstd -q -3 -c {0} | wc -c", program.display());
+    let out = String::from_utf8(Command::new("sh").args(["-c", &line]).output().expect("sh").stdout).expect("text");
+    let lines: Vec<&str> = out.lines().collect();
+    let [needed, size] = lines.as_slice() else { panic!("{out}") };
+    assert!(needed.ends_with("[libc.so.6]"), "{out}");
+    assert!(size.trim().parse::<usize>().expect("a number") <= MOST, "{out}");
+    let panics = Command::new(&program).arg(std::os::unix::ffi::OsStrExt::from_bytes(b"\xff") as &std::ffi::OsStr).output().expect("started");
+    assert!(!panics.status.success() && told(&panics).contains("panicked at"), "{}", told(&panics));
 }
 
 #[test]

@@ -65,13 +65,18 @@ impl Bench {
         let gate = deploy.join("2/etc/systemd/system/ast-health.service.d");
         std::fs::create_dir_all(&gate).unwrap();
         std::fs::write(gate.join("50-test.conf"), "[Service]\nExecStart=\nExecStart=/bin/sleep 1000\n").unwrap();
-        // An owner's settings that sort behind most others. And a mount because of which the systemd of an initramfs reads all its own anew.
+        // An owner's settings that sort behind most others.
         std::fs::create_dir_all(deploy.join("2/etc/systemd/system.conf.d")).unwrap();
         let owner = "[Manager]\nRuntimeWatchdogSec=0\nWatchdogDevice=/dev/watchdog7\n";
         std::fs::write(deploy.join("2/etc/systemd/system.conf.d/zz-owner.conf"), owner).unwrap();
-        let fstab = deploy.join("2/etc/fstab");
-        let text = std::fs::read_to_string(&fstab).unwrap() + "early /mnt tmpfs x-initrd.mount 0 0\n";
-        std::fs::write(fstab, text).unwrap();
+        // An fstab with everything: options, a subvolume, one that is gone, and a mount because of which the systemd of an initramfs reads all its own anew.
+        ast::sys::btrfs::create_subvolume(&mounted.path("@extra")).unwrap();
+        let options = "rw,relatime,compress=zstd:2,compress-force=zstd:4,noexec";
+        let fstab = format!(
+            "UUID={uuid} / btrfs {options} 0 0\nUUID={uuid} /mnt btrfs subvol=@extra,nosuid,x-initrd.mount 0 0\nUUID={uuid} /home/gone btrfs subvol=@gone,x-initrd.mount 0 0\n\
+             proc /proc proc hidepid=1 0 0\nearly /srv tmpfs x-initrd.mount 0 0\n"
+        );
+        std::fs::write(deploy.join("2/etc/fstab"), fstab).unwrap();
         mounted.unmount().unwrap();
         let trial = Some(Trial { deployment: DeployId::new(2), mode: Mode::Trial, tries: 2 });
         let block = BootBlock { trial, arm: ArmId::new(9), ..BootBlock::new(DeployId::new(1)) };
@@ -142,6 +147,12 @@ fn trial(column: Column) {
     for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok"] {
         assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
     }
+    // What fstab says holds, systemd changes nothing of it, and what is not there is missed by nobody, neither in the initramfs nor here.
+    let seen = vm.sh("findmnt -no OPTIONS /; findmnt -no OPTIONS /mnt; findmnt -no OPTIONS /proc; systemctl is-active local-fs.target systemd-remount-fs.service; systemctl --failed --plain --no-legend '*.mount' '*.target' 'systemd-*'; dmesg | grep -c 'ast: /etc/fstab: '").unwrap();
+    let seen: Vec<&str> = seen.lines().collect();
+    let [root, extra, proc, "active", "active", "1"] = seen.as_slice() else { panic!("{seen:#?}") };
+    assert!(root.starts_with("ro,relatime,") && root.contains("compress=zstd:2") && !root.contains("force"), "{root}");
+    assert!(extra.starts_with("rw,nosuid,relatime,") && extra.ends_with("subvol=/@extra") && proc.contains("hidepid="), "{extra} {proc}");
     // B14: the watchdog that the initramfs armed is the root's systemd's now, whatever the owner's settings are, and nobody had it in between.
     let watchdog = vm.sh("systemctl show -P RuntimeWatchdogUSec; cat /sys/class/watchdog/watchdog0/state; journalctl -b -o cat | grep -E 'sing hardware watchdog|did not stop'").unwrap();
     let told: Vec<&str> = watchdog.lines().collect();

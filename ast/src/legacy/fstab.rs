@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Result;
+use crate::fstab::Line;
 use crate::sys::file;
 
 /// Where the initramfs mounts something, or systemd does by itself: what the original's installer wrote for these leads into its own deployment.
@@ -25,16 +26,14 @@ pub(super) fn without_layout(text: &str, fs_uuid: &str) -> Option<String> {
 
 /// Whether the line mounts a part of the original's layout: this filesystem, or a directory of it bound.
 fn is_layout(line: &str, fs_uuid: &str) -> bool {
-    let mut words = line.split_ascii_whitespace();
-    let (Some(source), Some(target)) = (words.next(), words.next()) else { return false };
-    let target = if target == "/" { target } else { target.trim_end_matches('/') };
-    let bound = source.starts_with("/.snapshots/");
-    let btrfs = words.next() == Some("btrfs");
-    let this = source.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"')) == Some(fs_uuid);
+    let Some(line) = Line::parse(line) else { return false };
+    let target = if line.target == "/" { "/" } else { line.target.trim_end_matches('/') };
+    let bound = line.source.starts_with("/.snapshots/");
+    let this = line.source.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"')) == Some(fs_uuid);
     // A line by device name or label that has one of the original's subvolumes is its installer's as well.
     let subvolume = |option: &str| option.strip_prefix("subvol=").is_some_and(|name| name.trim_start_matches('/').starts_with('@'));
-    let theirs = words.next().is_some_and(|options| options.split(',').any(subvolume));
-    !source.starts_with('#') && OURS.contains(&target) && (bound || btrfs && (this || theirs))
+    let theirs = line.options.split(',').any(subvolume);
+    OURS.contains(&target) && (bound || line.fstype == "btrfs" && (this || theirs))
 }
 
 /// The `/etc` at `etc` mounts nothing of the original's layout.

@@ -22,7 +22,16 @@ pub fn open_in(root: &Path, path: &Path) -> Result<File> {
 
 /// The same below a directory that is open already, with other flags.
 pub fn open_at(root: &impl AsFd, path: &Path, flags: OFlag) -> nix::Result<File> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    look_up(root, path, flags, ResolveFlag::RESOLVE_IN_ROOT)
+}
+
+/// The directory `path` below a directory that is open already, for its place only. Refuses: where a link is on the way.
+pub fn dir_at(root: &impl AsFd, path: &Path) -> nix::Result<File> {
+    look_up(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+fn look_up(root: &impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> nix::Result<File> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     for _ in 1..LOOKUPS {
         match openat2(root.as_fd(), path, how) {
             Err(Errno::EAGAIN) => std::thread::yield_now(),

@@ -34,6 +34,18 @@ pub fn remount_bind_noatime(target: &Path) -> Result<()> {
     sys_mount(None::<&str>, target, None::<&str>, flags, None::<&str>).at("stop the setting of times by reading at", target)
 }
 
+/// The mount at `target` has these flags, and of those that it had only its times where none are given; other mounts of the same filesystem
+/// are as before.
+pub fn remount_bind(target: &Path, flags: MsFlags) -> Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags;
+    sys_mount(None::<&str>, target, None::<&str>, flags, None::<&str>).at("set the flags of the mount at", target)
+}
+
+/// The filesystem at `target` has these options beside those that it had, all of them or none; its mount there has these flags.
+pub fn remount(target: &Path, flags: MsFlags, data: &str) -> Result<()> {
+    sys_mount(None::<&str>, target, None::<&str>, MsFlags::MS_REMOUNT | flags, Some(data)).at("set the options of", target)
+}
+
 /// The mount at `source` is at `target` instead.
 pub fn move_mount(source: &Path, target: &Path) -> Result<()> {
     sys_mount(Some(source), target, None::<&str>, MsFlags::MS_MOVE, None::<&str>).at("move the mount to", target)

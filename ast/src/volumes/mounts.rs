@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::fstab::unescape;
 use crate::sys::{SysError, btrfs, file};
 
 /// One line of a mountinfo file. Source: `proc_pid_mountinfo(5)`.
@@ -56,27 +57,6 @@ impl MountEntry {
 
 fn entries(bytes: &[u8]) -> Vec<MountEntry> {
     String::from_utf8_lossy(bytes).lines().filter_map(MountEntry::parse).collect()
-}
-
-/// `\040` and its like, as the kernel writes what would break a line.
-pub(super) fn unescape(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        match after.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push('\\');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// Which subvolumes of one btrfs are mounted anywhere, as far as this process may see.

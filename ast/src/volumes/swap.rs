@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::mounts::unescape;
+use crate::fstab::unescape;
 use crate::sys::{SysError, file};
 
 /// What is in use as swap. Source: `proc_swaps(5)`.

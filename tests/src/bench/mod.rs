@@ -76,7 +76,7 @@ struct Measured {
 
 /// Measures everything and prints a line for each.
 pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
-    let programs = program("ast")?;
+    let programs = program("ast", "release")?;
     // What nobody asked for is not set up.
     if filter == Some("menu") {
         return menu::measure(&programs);
@@ -89,7 +89,7 @@ pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
     // snapper's own filesystem, if it was set up.
     drop(shell(&format!("umount -l {}/s", documents.path().display())));
     let bed = Bed::new(&programs)?;
-    let initcpio = program("ast-initcpio")?;
+    let initcpio = program("ast-initcpio", "initramfs")?;
     for row in rows::writers(&bed)?.into_iter().chain(initramfs::mounts(&bed, &initcpio)?).filter(|row| wanted(row, filter)) {
         tell_or_say(&row);
     }
@@ -182,15 +182,15 @@ pub(crate) fn shell(line: &str) -> Result<String, BenchError> {
 }
 
 /// A program of ours, built as it is shipped.
-fn program(name: &str) -> Result<PathBuf, BenchError> {
+fn program(name: &str, profile: &str) -> Result<PathBuf, BenchError> {
     let project = crate::lab::cache::project_dir();
-    let status = Command::new("cargo").args(["build", "--quiet", "--release", "-p", name]).current_dir(&project).status();
+    let status = Command::new("cargo").args(["build", "--quiet", "--profile", profile, "-p", name]).current_dir(&project).status();
     match status {
         Ok(status) if status.success() => {}
         _ => return Err(BenchError::Build),
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project.join("target"), PathBuf::from);
-    Ok(target.join("release").join(name))
+    Ok(target.join(profile).join(name))
 }
 
 struct Time(Duration);

@@ -1,5 +1,5 @@
 //! Feeds damaged and random input to everything that reads what others wrote: GRUB scripts, `/etc/default/grub`, environment blocks, the kernel
-//! command line, LUKS headers, what `os-prober` prints, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
+//! command line, `/etc/fstab`, LUKS headers, what `os-prober` prints, and titles on their way into a menu. `cargo run -p ast-tests --bin fuzz -- --seconds 600`
 //!
 //! Each input is a fixture, cut, spliced and changed, or plain noise. An input that panics, takes too long or breaks what must hold is kept in the
 //! cache's `fuzz/` and printed with the seed that made it; the exit status is 1 then.
@@ -7,12 +7,14 @@
 
 use ast::boot::block::BootBlock;
 use ast::cmdline::{Cmdline, Root};
+use ast::fstab::{self, Line, Options};
 use ast::grub::defaults::Defaults;
 use ast::grub::menu::{clean, quote};
 use ast::grub::other::OtherSystem;
 use ast::grub::parser::{What, entries, parse};
 use ast::grub::{Baked, BootEnv};
 use ast::others::{self, Kernel, Start, System};
+use ast::sys::mount::MsFlags;
 use clap::Parser;
 use sha2::{Digest as _, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -203,6 +205,25 @@ fn cmdline(input: &[u8]) -> Checked {
     if safe { Ok(()) } else { Err(format!("{found:?}")) }
 }
 
+/// What is left of a line neither leaves the root nor brings the kernel anything that is ours.
+fn fstab(input: &[u8]) -> Checked {
+    let lines: Vec<Line> = String::from_utf8_lossy(input).lines().filter_map(Line::parse).collect();
+    for line in &lines {
+        if let Some(path) = line.below_root() {
+            let plain = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            if !plain || fstab::unit_of(&path).contains('/') || (path.as_os_str().is_empty() && !fstab::is_ours(&path)) {
+                return Err(format!("{line:?} is below the root at {path:?}"));
+            }
+        }
+        let options = Options::of_root(&line.options);
+        let ours = |option: &str| ["ro", "rw", "noexec"].contains(&option) || ["subvol=", "subvolid=", "compress-force", "nobarrier", "rescue=", "device="].iter().any(|name| option.starts_with(name));
+        if options.btrfs.split(',').any(ours) || options.flags.intersects(MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_REMOUNT | MsFlags::MS_BIND) {
+            return Err(format!("{line:?} gives {options:?}"));
+        }
+    }
+    if lines.is_empty() { REFUSED() } else { Ok(()) }
+}
+
 fn title(input: &[u8]) -> Checked {
     let title = clean(&String::from_utf8_lossy(input), 60);
     if title.chars().any(char::is_control) || title.chars().count() > 60 {
@@ -283,6 +304,12 @@ fn targets() -> Vec<Target> {
         target("defaults", defaults, vec![settings.into()], &["$(", "`", "\"", "'", "\\", "${", "}", "$A", "=", "+=", "\n", "#", "export ", "GRUB_TIMEOUT=", ";", "é"]),
         target("block", block, blocks, &["ast_end=1\n", "ast_good=", "\n", "\\", "#", "=", "\n\n", "ast_v=1\n", "4294967295", "ast_later=x\n", "# GRUB Environment Block\n"]),
         target("cmdline", cmdline, vec![line.into()], &[" ", "ast.d=", "ast.set=", "ast.arm=", ".", "\"", "root=UUID=", "4294967296", "1.1", "=", "ast.block=files:"]),
+        target(
+            "fstab",
+            fstab,
+            vec!["# x\nUUID=1-2 / btrfs rw,relatime,ssd,compress=zstd:3,subvolid=256,subvol=/@ 0 0\nLABEL=a /srv/a\\040b btrfs subvol=@srv,x-initrd.mount,nofail 0 0\n".into()],
+            &[",", " ", "\t", "\n", "/", "..", "\\040", "\\057", "\\000", "\\", "ro", "noexec", "exec", "compress-force=", "nobarrier", "subvol=", "btrfs ", "auto ", "x-", "é", "\0"],
+        ),
         target(
             "others",
             others,
