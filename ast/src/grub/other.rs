@@ -60,33 +60,38 @@ impl OtherSystem {
         }
     }
 
+    /// What its entry is called, in one line for a menu. Behind a word of ours no name can be taken for an option.
+    pub fn entry_title(&self) -> String {
+        let name = clean(self.title(), LONGEST_DESCRIPTION);
+        format!("Other: {}", if name.is_empty() { "a system without a name" } else { &name })
+    }
+
     /// The text of its entry.
     ///
     /// Refuses: UUIDs, paths and arguments that cannot stand in a script.
     pub fn entry(&self) -> Result<String, GrubError> {
-        // Behind a word of ours no title can be taken for an option.
-        let named = |title: &str| quote(&format!("Other: {}", clean(title, LONGEST_DESCRIPTION)));
+        let named = || quote(&self.entry_title());
         let mut text = String::new();
         match self {
-            Self::Efi { title, fs_uuid, path } => push(
+            Self::Efi { fs_uuid, path, .. } => push(
                 &mut text,
                 format_args!(
                     "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    if chainloader {}; then boot; fi\n  fi\n}}\n",
-                    named(title),
+                    named(),
                     found(fs_uuid)?,
                     at(path)?
                 ),
             ),
-            Self::Bios { title, fs_uuid } => push(
+            Self::Bios { fs_uuid, .. } => push(
                 &mut text,
                 format_args!(
                     "menuentry {} --class os {{\n  insmod chain\n  if {}; then\n    set root=\"$ast_other_root\"\n    if chainloader +1; then boot; fi\n  fi\n}}\n",
-                    named(title),
+                    named(),
                     found(fs_uuid)?
                 ),
             ),
-            Self::Linux { title, fs_uuid, kernel, initrd, args } => {
-                push(&mut text, format_args!("menuentry {} --class os {{\n  if {}; then\n", named(title), found(fs_uuid)?));
+            Self::Linux { fs_uuid, kernel, initrd, args, .. } => {
+                push(&mut text, format_args!("menuentry {} --class os {{\n  if {}; then\n", named(), found(fs_uuid)?));
                 push(&mut text, format_args!("    if linux {}", at(kernel)?));
                 for arg in args {
                     push(&mut text, format_args!(" {}", quote(word(arg)?)));
@@ -162,6 +167,14 @@ mod tests {
         );
         let bare = linux("/vmlinuz", &[], &["ro"]).entry().expect("plain");
         assert!(bare.contains("'/vmlinuz' 'ro'; then boot; fi\n"), "{bare}");
+    }
+
+    #[test]
+    fn what_has_no_name_is_called_so() {
+        for name in ["", " \t", "\u{200b}\u{1b}"] {
+            let entry = OtherSystem::Bios { title: name.into(), fs_uuid: "ABCD-1234".into() }.entry().expect("plain");
+            assert!(entry.starts_with("menuentry 'Other: a system without a name' "), "{entry}");
+        }
     }
 
     #[test]

@@ -254,10 +254,9 @@ fn others(input: &[u8]) -> Checked {
     all.extend(kernel.map(|(Kernel { path, initrd, args, .. }, fs_uuid)| OtherSystem::Linux { title: text.clone().into_owned(), fs_uuid, kernel: path, initrd, args }));
     let written: Vec<(&OtherSystem, String)> = all.iter().filter_map(|other| Some((other, other.entry().ok()?))).collect();
     for (other, text) in &written {
-        let title = format!("Other: {}", clean(other.title(), 60));
         let found = parse(text).map(|script| (script.len(), entries(&script))).map_err(|e| format!("{text:?}: {e}"))?;
         match found {
-            (1, entries) if entries.len() == 1 && entries[0].title.as_deref() == Some(title.trim_end()) => {}
+            (1, entries) if entries.len() == 1 && entries[0].title.as_ref() == Some(&other.entry_title()) => {}
             other => return Err(format!("{text:?} is read as {other:?}")),
         }
     }
