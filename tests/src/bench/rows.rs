@@ -154,6 +154,8 @@ pub(super) fn writers(bed: &Bed) -> Result<Vec<Row>, BenchError> {
          mount -o subvol=@.snapshots/bench/plain-etc {device} {plain}/etc; mount -o subvol=@.snapshots/bench/plain-var {device} {plain}/var; \
          mkdir -p {plain}/var/cache/pacman/pkg; mount --bind {root}/var/cache/pacman/pkg {plain}/var/cache/pacman/pkg"
     ))?;
+    // As on every machine that somebody uses: what is booted has reported well.
+    shell(&format!("{ast} good"))?;
     let number = shell(&format!("{ast} --json clone 0 | sed -n 's/.*\"snapshot\": *\\([0-9]*\\).*/\\1/p'"))?.trim().to_owned();
     let n = if number.is_empty() { "1".to_owned() } else { number };
     // Both have the newest databases, and hello in the cache.
