@@ -48,4 +48,4 @@ fn scenario_01(column: Column) {
     vm.power_off(Duration::from_secs(60)).unwrap();
 }
 
-columns!(scenario_01_fresh_image(scenario_01); test: bios214_raw, bios206_gap, efi214, efi206, efi214_systemd);
+columns!(scenario_01_fresh_image(scenario_01); test: bios214_raw, efi214_systemd; full: bios206_gap, efi214, efi206);

@@ -1,4 +1,4 @@
-//! At most [`SLOTS`] machines at a time, over all processes: many more emulators than cores make every time-out a coin toss.
+//! At most [`SLOTS`] machines at a time, over all processes: more emulators than cores make every time-out a coin toss.
 use super::{VmError, error::at};
 use nix::{
     errno::Errno,
@@ -14,8 +14,8 @@ use std::{
 /// Threads of this process that drive a machine, with its name.
 static DRIVERS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
-/// On two cores, the smallest machine that the tests are for. A machine has one CPU, and waits for its own clock nearly half of the time.
-pub const SLOTS: usize = 3;
+/// One core each on the smallest machine that the tests are for. A machine has one CPU, and so uses one core.
+pub const SLOTS: usize = 2;
 
 /// Held while a machine lives.
 #[derive(Debug)]
