@@ -42,7 +42,7 @@ fn r7_s8_a_snapshot_of_one_machine_is_tried_and_promoted_on_another() {
     does(&mut vm, &format!("ast clone 0 && ast -y run 1 sh -c 'echo made on one machine > /usr/share/made; {anonymous}'"));
     does(&mut vm, "ast -y branch 1 && ast -y run 2 sh -c 'echo and changed >> /usr/share/made'");
     does(&mut vm, "ast -y export 1 /run/stick/whole.ast && ast -y export --parent 1 2 /run/stick/step.ast");
-    does(&mut vm, "cp /etc/ast/export.key.pub /run/stick/one.pub && umount /run/stick");
+    does(&mut vm, "cp /etc/ast/export.pub /run/stick/one.pub && umount /run/stick");
     vm.power_off(BOOT).unwrap();
     drop((one, vm));
 

@@ -175,7 +175,10 @@ impl From<TransferError> for CommandError {
             )),
             TransferError::NoParent { .. } => failure.hint("import that one first, or export without --parent"),
             TransferError::Private(_) => {
-                failure.hint("two machines should not share it; --with-identity exports it as it is, for a backup of this one")
+                failure.hint(
+                    "two machines should not share it: take it out (ast run N sh -c ': > /etc/machine-id; rm -f /etc/ssh/ssh_host_*'); \
+                     --with-identity exports it as it is, for a backup of this one",
+                )
             }
             TransferError::Newer { .. } => failure.hint("`ast ast-sync` brings a newer ast"),
             TransferError::Damaged { .. } | TransferError::Cut { .. } | TransferError::BadSignature { .. } => {

@@ -129,17 +129,20 @@ impl MachineFiles {
         Ok(Self(found))
     }
 
-    /// Each is in `parts` as it was, absent if absent.
+    /// Each is in `parts` as it was, absent if absent. One that was emptied stays so: that is how a snapshot is made for other machines, too.
     fn restore(&self, parts: &Parts) -> Result<(), SysError> {
         for MachineFile { part, name, before } in &self.0 {
             let Some(path) = parts.get(*part).map(|dir| dir.join(name)) else { continue };
             match before {
                 None => file::remove_if_exists(&path)?,
-                Some((bytes, mode)) if file::read_if_exists(&path)?.as_ref() != Some(bytes) => {
-                    file::replace(&path, bytes)?;
-                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).at("set the mode of", &path)?;
-                }
-                Some(_) => {}
+                Some((bytes, mode)) => match file::read_if_exists(&path)? {
+                    // What machine-id(5) knows for an image that has none.
+                    Some(now) if now == *bytes || now.is_empty() || now == b"uninitialized\n" => {}
+                    _ => {
+                        file::replace(&path, bytes)?;
+                        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).at("set the mode of", &path)?;
+                    }
+                },
             }
         }
         Ok(())
@@ -184,4 +187,26 @@ fn unnest(part: &Path) -> Result<(), WorkError> {
 
 fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_id_that_was_taken_away_is_not_given_back() {
+        for (now, then) in [("", ""), ("uninitialized\n", "uninitialized\n"), ("another\n", "mine\n"), ("mine\n", "mine\n")] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let parts = Parts::below(dir.path());
+            file::make_dirs(&parts.etc).expect("made");
+            let path = parts.etc.join("machine-id");
+            file::replace(&path, b"mine\n").expect("written");
+            let machine = MachineFiles::read(&parts).expect("read");
+            file::replace(&path, now.as_bytes()).expect("written");
+            machine.restore(&parts).expect("restored");
+            assert_eq!(file::read(&path).expect("there"), then.as_bytes(), "{now:?}");
+        }
+    }
 }
