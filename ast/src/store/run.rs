@@ -169,7 +169,8 @@ impl Locked {
             document::stage(&self.layout().document(layout::TREE), after)?;
             self.staged.tree = true;
         }
-        if plan.after.contains(&Step::Menu) {
+        // Steps before it may do what it has to say: then it waits for them.
+        if plan.after.iter().find(|step| !matches!(step, Step::Links)) == Some(&Step::Menu) {
             let menu = match &plan.commit {
                 Commit::Tree { after, .. } => self.boot_block().and_then(|block| derive::stage_menu(self, after, block)),
                 Commit::Boot { after, .. } => self.tree().and_then(|tree| derive::stage_menu(self, tree, after)),
