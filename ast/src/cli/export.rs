@@ -174,12 +174,10 @@ impl From<TransferError> for CommandError {
                 "if you know whose it is: write the line `{key}` to /etc/ast/trusted.d/NAME.pub, or give such a file with --key"
             )),
             TransferError::NoParent { .. } => failure.hint("import that one first, or export without --parent"),
-            TransferError::Private(_) => {
-                failure.hint(
-                    "two machines should not share it: take it out (ast run N sh -c ': > /etc/machine-id; rm -f /etc/ssh/ssh_host_*'); \
-                     --with-identity exports it as it is, for a backup of this one",
-                )
-            }
+            TransferError::Private(files) => failure.hint(format!(
+                "two machines should not share it: `ast run N rm {}` takes it out; --with-identity exports it as it is, for a backup of this one",
+                files.join(" ")
+            )),
             TransferError::Newer { .. } => failure.hint("`ast ast-sync` brings a newer ast"),
             TransferError::Damaged { .. } | TransferError::Cut { .. } | TransferError::BadSignature { .. } => {
                 failure.hint("fetch it again; nothing of it was kept")

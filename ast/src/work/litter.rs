@@ -14,7 +14,7 @@ const HIDDEN: [&str; 8] = ["dev", "etc", "proc", "run", "sys", "tmp", "var", "bo
 const TEMPORARY: [&str; 1] = ["tmp"];
 /// Directories of /var whose files are caches: they go, their directories belong to packages and stay.
 const CACHES: [&str; 1] = ["cache"];
-/// Files that make one machine differ from another, below /etc: as in the source, whatever a script did.
+/// Files that make one machine differ from another, below /etc: no script gives a snapshot another one.
 const MACHINE_ETC: [&str; 2] = ["machine-id", "adjtime"];
 /// The same below /var.
 const MACHINE_VAR: [&str; 2] = ["lib/systemd/random-seed", "lib/systemd/credential.secret"];
@@ -129,16 +129,18 @@ impl MachineFiles {
         Ok(Self(found))
     }
 
-    /// Each is in `parts` as it was, absent if absent. One that was emptied stays so: that is how a snapshot is made for other machines, too.
+    /// None is in `parts` with another content than it had. One that was removed or emptied stays so: that is how a snapshot is made for other
+    /// machines, too.
     fn restore(&self, parts: &Parts) -> Result<(), SysError> {
         for MachineFile { part, name, before } in &self.0 {
             let Some(path) = parts.get(*part).map(|dir| dir.join(name)) else { continue };
             match before {
                 None => file::remove_if_exists(&path)?,
                 Some((bytes, mode)) => match file::read_if_exists(&path)? {
+                    None => {}
                     // What machine-id(5) knows for an image that has none.
                     Some(now) if now == *bytes || now.is_empty() || now == b"uninitialized\n" => {}
-                    _ => {
+                    Some(_) => {
                         file::replace(&path, bytes)?;
                         fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).at("set the mode of", &path)?;
                     }
@@ -197,16 +199,20 @@ mod tests {
 
     #[test]
     fn an_id_that_was_taken_away_is_not_given_back() {
-        for (now, then) in [("", ""), ("uninitialized\n", "uninitialized\n"), ("another\n", "mine\n"), ("mine\n", "mine\n")] {
+        let taken_away = [None, Some(""), Some("uninitialized\n")].map(|now| (now, now));
+        for (now, then) in taken_away.into_iter().chain([(Some("another\n"), Some("mine\n")), (Some("mine\n"), Some("mine\n"))]) {
             let dir = tempfile::tempdir().expect("a directory");
             let parts = Parts::below(dir.path());
             file::make_dirs(&parts.etc).expect("made");
             let path = parts.etc.join("machine-id");
             file::replace(&path, b"mine\n").expect("written");
             let machine = MachineFiles::read(&parts).expect("read");
-            file::replace(&path, now.as_bytes()).expect("written");
+            match now {
+                Some(now) => file::replace(&path, now.as_bytes()).expect("written"),
+                None => file::remove_if_exists(&path).expect("removed"),
+            }
             machine.restore(&parts).expect("restored");
-            assert_eq!(file::read(&path).expect("there"), then.as_bytes(), "{now:?}");
+            assert_eq!(file::read_if_exists(&path).expect("read").as_deref(), then.map(str::as_bytes), "{now:?}");
         }
     }
 }
