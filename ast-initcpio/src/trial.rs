@@ -39,7 +39,7 @@ pub fn arm_watchdog(text: &str, options: &Options, voice: &Voice) -> Option<Watc
     if !options.watchdog.exists() {
         return None;
     }
-    if let Some(word) = feeds_another(text) {
+    if let Some(word) = keeps_it_from_being_fed(text) {
         voice.warn(&format!("{word} on the kernel command line: the watchdog is not armed; a hang is not noticed"));
         return None;
     }
@@ -67,7 +67,7 @@ pub fn arm_watchdog(text: &str, options: &Options, voice: &Voice) -> Option<Watc
 }
 
 /// What on this kernel command line keeps the systemd of the root from feeding the watchdog: it counts more than any file.
-fn feeds_another(text: &str) -> Option<&str> {
+fn keeps_it_from_being_fed(text: &str) -> Option<&str> {
     let last = |name: &str| {
         text.split_ascii_whitespace().rev().find(|word| word.split('=').next().is_some_and(|key| key.replace('-', "_") == name))
     };
@@ -321,7 +321,7 @@ mod tests {
             ("systemd.watchdog_sec=0s quiet", Some("systemd.watchdog_sec=0s")),
             ("systemd.watchdog_device=/dev/watchdog1", Some("systemd.watchdog_device=/dev/watchdog1")),
         ] {
-            assert_eq!(feeds_another(text), word, "{text}");
+            assert_eq!(keeps_it_from_being_fed(text), word, "{text}");
         }
     }
 }
