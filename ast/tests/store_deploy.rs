@@ -10,6 +10,7 @@ use ast::deploy::{self, Etc, How, Next, Var};
 use ast::grub::install::baked_in;
 use ast::id::{ArmId, DeployId};
 use ast::layout::Part;
+use ast::plan::Step;
 use ast::store::machine::Block;
 use ast::store::{Locked, StoreError};
 use ast::sys::{btrfs, file};
@@ -472,4 +473,26 @@ fn s9_var_is_given_back_only_on_request_and_by_the_next_start() {
     let (plan, _) = deploy::plan_deploy(&locked, n(0), How::NoTrial, Etc::OfSnapshot).expect("a plan");
     run(&mut locked, plan);
     assert!(!layout.var_swap(d(1)).exists(), "{:?}", vars(&machine));
+}
+
+#[test]
+fn s4_the_menu_says_what_the_steps_before_it_did() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
+    let mut locked = machine.lock();
+    let number = new(&mut locked, "first");
+    let d = deploy(&mut locked, number, How::Trial);
+    drop(locked);
+    let record = booted(&machine, d, "trial", 1);
+    let mut locked = machine.lock();
+    let mut plan = deploy::plan_promote(&locked, &record).expect("allowed").expect("needed");
+    assert!(matches!(plan.after.first(), Some(Step::MarkWell(_))), "{plan}");
+    // Something is prepared as well: what the commit publishes is staged before it has happened.
+    plan.prepare.push(Step::Sync);
+    run(&mut locked, plan);
+    let list = file::read(&locked.grub_dir().join("ast/snapshots.cfg")).expect("a list");
+    let text = String::from_utf8_lossy(&list).into_owned();
+    assert!(text.lines().any(|line| line.starts_with(&format!("ast_snapshot {number} ")) && line.contains("booted well")), "{text}");
 }
