@@ -84,7 +84,10 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
 
 /// The commands with their examples, and completion of snapshots where one is meant.
 pub(super) fn command() -> clap::Command {
-    super::Cli::command().mut_subcommands(|mut sub| {
+    let mut command = super::Cli::command();
+    // Their arguments are there from then on.
+    command.build();
+    command.mut_subcommands(|mut sub| {
         if let Some((_, line, what)) = EXAMPLES.iter().find(|(name, ..)| *name == sub.get_name()) {
             let example = format!("Example:\n  {line}\n      {what}");
             // What a verb itself adds to its long help stands before it.

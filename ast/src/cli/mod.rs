@@ -44,7 +44,7 @@ mod which;
 
 use std::process::ExitCode;
 
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use context::Global;
 pub use error::{CommandError, Kind};
@@ -59,7 +59,9 @@ struct Cli {
     command: Option<Command>,
 }
 
+// What takes no part in this run is not built: that would take longer than many a verb does.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Draw the tree of snapshots
     Tree(tree::ShowArgs),
@@ -194,7 +196,9 @@ enum Command {
 pub fn main() -> ExitCode {
     tell_bugs();
     complete::answer_shells();
-    match manual::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+    // Help and refusals are of the whole command, with its examples.
+    let matches = Cli::command().try_get_matches().or_else(|_| manual::command().try_get_matches());
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => {
             log_to_stderr(cli.global.verbose);
             terminal::show_steps(&cli.global);

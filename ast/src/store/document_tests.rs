@@ -160,7 +160,7 @@ fn s3_the_sum_is_that_of_the_compact_form_whatever_the_strings_hold() {
     for text in ["", "a b", "\" \"", "\\", "\\\" x", "a\\\\\" b\\", "\n\t", "\u{2028} ä", "{ \"a\": [ 1, 2 ] }"] {
         let body = serde_json::json!({ text: [text, { "b c": text, "d": null }], "n": [1, -2.5e3, true] });
         let pretty = serde_json::to_string_pretty(&body).expect("text");
-        assert_eq!(without_space(&pretty), body.to_string(), "{text:?}");
+        assert_eq!(String::from_utf8_lossy(&without_space(&pretty)), body.to_string(), "{text:?}");
         assert!(is_sum_of(&sum(&body), &RawValue::from_string(pretty).expect("JSON")).expect("JSON"), "{text:?}");
     }
 }

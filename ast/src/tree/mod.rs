@@ -308,7 +308,8 @@ fn node(id: SnapshotId, parent: Option<SnapshotId>, label: Label, kind: Kind) ->
 
 /// The text as one line: control characters become spaces, at most [`MAX_DESCRIPTION`] characters, no space around it.
 pub fn clean_description(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let cut: String = line.trim().chars().take(MAX_DESCRIPTION).collect();
-    cut.trim_end().to_owned()
+    let text = text.trim_matches(|c: char| c.is_control() || c.is_whitespace());
+    let mut line: String = text.chars().take(MAX_DESCRIPTION).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.truncate(line.trim_end().len());
+    line
 }

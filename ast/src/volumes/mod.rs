@@ -95,7 +95,7 @@ pub fn is_whole_set(layout: &Layout, set: SetId) -> bool {
 ///
 /// Refuses: when the disk does not let that be told, which is another thing than a set that is not whole.
 pub fn whole_set(layout: &Layout, set: SetId) -> Result<bool, VolumeError> {
-    all(Part::ALL.map(|part| is_sealed(layout.set_part(set, part))))
+    all(Part::ALL.into_iter().map(|part| is_sealed(layout.set_part(set, part))))
 }
 
 /// Whether the deployment is there: root and boot read-only, `/etc` and its base; as far as that can be told.
@@ -121,11 +121,16 @@ fn is_sealed(path: PathBuf) -> Result<bool, VolumeError> {
 }
 
 /// One that is not there is enough to say no, whatever cannot be told of the others.
-fn all<const N: usize>(each: [Result<bool, VolumeError>; N]) -> Result<bool, VolumeError> {
-    if each.iter().any(|is| matches!(is, Ok(false))) {
-        return Ok(false);
+fn all(each: impl IntoIterator<Item = Result<bool, VolumeError>>) -> Result<bool, VolumeError> {
+    let mut untold = Ok(true);
+    for is in each {
+        match is {
+            Ok(false) => return Ok(false),
+            Ok(true) => {}
+            unknown => untold = untold.and(unknown),
+        }
     }
-    each.into_iter().try_fold(true, |_, is| is)
+    untold
 }
 
 /// The highest snapshot number that anything on disk bears: sets, and the links of the README, whose targets may be gone (S6).
