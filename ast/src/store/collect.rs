@@ -104,11 +104,11 @@ fn garbage(store: &Store, copies: &Copies) -> Result<Vec<(String, PathBuf)>, Sto
     Ok(garbage)
 }
 
-/// What nothing names is deleted.
+/// What nothing names is deleted. `synced`: nothing was written since the last sync, under the same lock.
 ///
 /// If interrupted: the next repair goes on.
 /// Refuses: to delete anything while a document, a copy of the boot block or a menu cannot be read; skips what is mounted anywhere.
-pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
+pub(super) fn collect(locked: &Locked, synced: bool) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
     let store = &locked.store;
     let layout = store.layout();
@@ -125,7 +125,9 @@ pub(super) fn collect(locked: &Locked) -> Result<Collected, StoreError> {
         return Ok(collected);
     }
     // What names it no longer is on disk first, whoever wrote that: one who was killed may have had no time to sync (S14).
-    file::syncfs(layout.snapshots())?;
+    if !synced {
+        file::syncfs(layout.snapshots())?;
+    }
     let mounts = Mounts::of_filesystem(layout.snapshots())?;
     for (what, dir) in garbage {
         stop::point(&format!("collect: {what}"));

@@ -312,6 +312,8 @@ pub struct Locked {
     pub(super) merged: Option<Report>,
     /// What of it waits for its commit.
     pub(super) staged: Staged,
+    /// Whether the running plan has written nothing since its last sync.
+    pub(super) synced: bool,
     _lock: Lock,
 }
 
@@ -325,6 +327,7 @@ impl Locked {
             verify: super::run::verify_really,
             merged: None,
             staged: Staged::default(),
+            synced: false,
             _lock: lock,
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn repair(locked: &mut Locked) {
         }
     }
     locked.deletes = problems.is_empty();
-    match collect::collect(locked) {
+    match collect::collect(locked, false) {
         Ok(collected) => {
             locked.repaired.mended.extend(collected.gone.into_iter().map(Mended::Deleted));
             problems.extend(collected.stuck);

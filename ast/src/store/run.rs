@@ -108,7 +108,7 @@ impl Locked {
         }
         if let Err(error) = self.prepare_and_commit(&plan) {
             // As long as this process lives it clears up behind itself; if that fails too, repair will.
-            if let Err(second) = self.collect() {
+            if let Err(second) = self.collect(false) {
                 tracing::warn!("what was prepared is left for the next repair: {second}");
             }
             return Err(error);
@@ -183,6 +183,7 @@ impl Locked {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        self.synced = false;
         match commit {
             // Written only when it says something new: the older copy is to be another one.
             Commit::Tree { before, after } if before == after => Ok(()),
@@ -221,13 +222,15 @@ impl Locked {
     }
 
     /// What nothing names is gone, but for what cannot be deleted: the first such is the error, and the next repair tells of all.
-    fn collect(&self) -> Result<(), StoreError> {
-        let stuck = collect::collect(self)?.stuck;
+    fn collect(&self, synced: bool) -> Result<(), StoreError> {
+        let stuck = collect::collect(self, synced)?.stuck;
         stuck.into_iter().inspect(|error| tracing::warn!("{error}")).reduce(|first, _| first).map_or(Ok(()), Err)
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), StoreError> {
         tracing::debug!("{step}");
+        // Whatever comes of it: only what is asked right behind a sync finds that.
+        let synced = std::mem::take(&mut self.synced);
         let layout = self.layout();
         match step {
             Step::MakeDir(path) => file::make_dirs(path)?,
@@ -240,7 +243,10 @@ impl Locked {
             Step::MergeEtc { edited, into } => self.merged = Some(etc::merge(edited, into, Goal::Deployment)?),
             Step::KeepSaved { from, d } => replace_snapshot(from, &layout.deployment_etc_saved(*d))?,
             Step::Reserve(numbers) => document::save(&layout.document(layout::NUMBERS), numbers)?,
-            Step::Sync => file::syncfs(layout.snapshots())?,
+            Step::Sync => {
+                file::syncfs(layout.snapshots())?;
+                self.synced = true;
+            }
             Step::Verify(d) => (self.verify)(layout, *d).map_err(|source| StoreError::Verify { d: *d, source })?,
             Step::MarkWell(d) => mark_well(layout, *d)?,
             Step::Links => drop(derive::links(self)?),
@@ -250,7 +256,7 @@ impl Locked {
             }
             Step::ForgetVar(d) => collect::forget_var(self, *d)?,
             Step::CleanCache => collect::clean_cache(self)?,
-            Step::Collect => self.collect()?,
+            Step::Collect => self.collect(synced)?,
             Step::Record(what) => self.note(what.clone())?,
         }
         Ok(())

@@ -190,13 +190,15 @@ impl WorkingCopy {
     /// Refuses: a result that lacks something to start with which its source had, or a `/boot` that was written to beside something rotten.
     /// The copy is deleted then, as on any error.
     pub fn finish(self) -> Result<ReadyToSeal, WorkError> {
+        // Asked before anything is written: the sync that it needs has nothing to do then, where a caller has asked already.
+        let boot_as_made = self.are_as_made(&[Part::Boot])?;
         let placeholder = self.placeholder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(placeholder) = placeholder {
             placeholder.remove(&self.parts.etc)?;
         }
         litter::clean(&self.parts, self.machine.as_ref())?;
         updated::mark(&self.parts)?;
-        let depth = match self.are_as_made(&[Part::Boot])? && boot::is_prepared(&self.parts)? {
+        let depth = match boot_as_made && boot::is_prepared(&self.parts)? {
             true => Depth::NotTheImages,
             false => {
                 boot::prepare_boot(&self.parts, self.source.as_ref())?;
