@@ -29,14 +29,14 @@ pub enum Step {
     },
     /// A subvolume is sealed.
     Seal(PathBuf),
-    /// A file is replaced.
+    /// A file that nothing names yet holds something; on disk with the next [`Step::Sync`].
     Write {
         /// Which.
         path: PathBuf,
         /// What it holds then.
         bytes: Vec<u8>,
     },
-    /// The title in a boot subvolume's `ast.env` is this, and its sums match again.
+    /// The title in a boot subvolume's `ast.env` is this, and its sums match again; on disk with the next [`Step::Sync`].
     Title {
         /// The boot subvolume, writable.
         boot: PathBuf,

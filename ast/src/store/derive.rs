@@ -148,17 +148,17 @@ pub(super) fn boot_env(boot: &Path) -> Result<BootEnv, StoreError> {
 }
 
 /// The title in the `ast.env` of a writable boot subvolume is this, and the line of that file in its sums follows. The other lines stay as
-/// they were when the set was sealed, so that a file damaged since is found.
+/// they were when the set was sealed, so that a file damaged since is found. The caller commits with `syncfs`.
 pub(super) fn set_title(boot: &Path, title: &str) -> Result<(), StoreError> {
     let env = boot_env(boot)?;
     let bytes = BootEnv::new(env.linux(), env.initrd(), env.args(), title)?.encode()?;
-    file::replace(&boot.join(layout::BOOT_ENV), &bytes)?;
+    file::put(&boot.join(layout::BOOT_ENV), &bytes)?;
     let sums = boot.join(layout::BOOT_SUMS);
     let text = String::from_utf8_lossy(&file::read(&sums)?).into_owned();
     let suffix = format!("  {}", layout::BOOT_ENV);
     let others = text.lines().filter(|line| !line.ends_with(&suffix)).map(|line| format!("{line}\n"));
     let new: String = others.chain([menu::sums(layout::BOOT_ENV, &bytes)]).collect();
-    Ok(file::replace(&sums, new.as_bytes())?)
+    Ok(file::put(&sums, new.as_bytes())?)
 }
 
 /// What the promoted deployment's `/etc/default/grub` says; what cannot be known from it is as by default, since no setting may keep

@@ -237,7 +237,7 @@ impl Locked {
             Step::CreateSubvolume(path) => btrfs::create_subvolume(path)?,
             Step::Snapshot { from, to, access } => btrfs::snapshot(from, to, *access)?,
             Step::Seal(path) => btrfs::set_read_only(path, true)?,
-            Step::Write { path, bytes } => file::replace(path, bytes)?,
+            Step::Write { path, bytes } => file::put(path, bytes)?,
             Step::Title { boot, title } => derive::set_title(boot, title)?,
             Step::CarryIdentity { from, into } => etc::carry_identity(from, into)?,
             Step::MergeEtc { edited, into } => self.merged = Some(etc::merge(edited, into, Goal::Deployment)?),

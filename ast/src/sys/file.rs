@@ -50,6 +50,13 @@ pub fn is_staged(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".") && name.as_bytes().ends_with(b".tmp"))
 }
 
+/// `path` holds exactly `bytes`, and after the next [`syncfs`] also after a power cut; one before that may leave anything there. For what
+/// nothing names yet.
+pub fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    stage(path, bytes)?;
+    publish(path)
+}
+
 /// `path` holds what was staged for it, and after the next sync of its directory also after a power cut.
 pub fn publish(path: &Path) -> Result<()> {
     fs_rename(&beside(path, ".", ".tmp")?, path)
@@ -225,8 +232,7 @@ pub fn replace_like(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Refuses: a file that ends before the last byte.
 pub fn write_in_place(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     const ACTION: &str = "overwrite in place";
-    let file =
-        OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_DSYNC | nix::libc::O_CLOEXEC).open(path).at(ACTION, path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path).at(ACTION, path)?;
     // A read of the whole range proves that it lies inside: a device has no length in its metadata.
     let mut there = vec![0; bytes.len()];
     file.read_exact_at(&mut there, offset).at(ACTION, path)?;
