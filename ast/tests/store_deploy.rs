@@ -60,6 +60,13 @@ fn a_trial_is_armed_and_promoted() {
         assert!(btrfs::is_read_only(&layout.deployment_etc_base(two)).expect("flags"), "its base is not");
         assert!(btrfs::is_read_only(&layout.var_before(two)).expect("flags"), "s9: /var is kept");
         assert_eq!(deploy::status(&locked).next, Next::Trial { deployment: d(2), left: 3, else_boots: d(1) });
+        // GRUB has entries for these, and their titles at hand.
+        let titled = |locked: &Locked| {
+            let menu = String::from_utf8(file::read(&locked.grub_dir().join("ast/menu.cfg")).expect("the menu")).expect("text");
+            let titles = menu.lines().find_map(|line| line.strip_prefix("ast_titles=")).expect("titles").to_owned();
+            titles.split('\'').filter_map(|title| title.split(' ').next()?.parse::<u32>().ok()).collect::<Vec<_>>()
+        };
+        assert_eq!(titled(&locked), [1, 2]);
         drop(locked);
 
         let record = booted(&machine, two, "trial", 1);
@@ -68,6 +75,7 @@ fn a_trial_is_armed_and_promoted() {
         run(&mut locked, plan);
         let state = machine.store().block().expect("block");
         assert_eq!((state.good, state.prev, state.trial, state.arm), (d(2), Some(d(1)), None, ArmId::new(1)));
+        assert_eq!(titled(&locked), [2, 1]);
         let baked = baked_in(&locked.grub_dir().join("ast")).expect("read");
         assert_eq!(baked.iter().map(|b| b.good).collect::<Vec<_>>(), [d(2), d(1)]);
         assert!(baked.iter().all(|b| b.env.args() == ["quiet"]));

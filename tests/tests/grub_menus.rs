@@ -11,7 +11,7 @@ use ast::install::{Boot, Grub};
 use ast_tests::decide::Decider;
 use ast_tests::decide::disk::{DecisionDisk, Wish};
 use ast_tests::lab::grub::{Platform, Suite, build};
-use ast_tests::vm::Key;
+use ast_tests::vm::{Key, Offline};
 
 /// Longest that a menu or a message may take; machines share two cores with builds.
 const SOON: Duration = Duration::from_secs(120);
@@ -19,10 +19,15 @@ const SOON: Duration = Duration::from_secs(120);
 const OWNER: (&str, &str) = ("owner", "correct-horse");
 
 fn disk(suite: Suite, defaults: &str) -> DecisionDisk {
+    disk_by(Boot::BiosGap, suite, defaults)
+}
+
+fn disk_by(boot: Boot, suite: Suite, defaults: &str) -> DecisionDisk {
+    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
     let found = build(&ast_tests::lab::cache::cache_dir(), suite).expect("a GRUB");
     let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
-    let grub = Grub { mkimage, modules: found.modules_dir(Platform::Bios), version: suite.version().into() };
-    DecisionDisk::make(Boot::BiosGap, &grub, &Wish { defaults: Some(defaults.to_owned()), modules: true, ..Wish::default() })
+    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() };
+    DecisionDisk::make(boot, &grub, &Wish { defaults: Some(defaults.to_owned()), modules: true, ..Wish::default() })
 }
 
 /// Good 6, before it 5, 7 on trial with so many tries left.
@@ -138,4 +143,81 @@ fn what_does_not_start_by_itself_wants_the_password() {
     std::thread::sleep(Duration::from_millis(500));
     let screen = ask.vm.screen().join("\n");
     assert!(screen.contains("2  no initramfs  6.12.1  2023-11-14  (never booted)"), "{screen}");
+}
+
+/// A menu was held against its sums.
+fn executed_in(said: &str) -> bool {
+    ["menu.cfg: OK", "menu.prev.cfg: OK"].iter().any(|word| said.contains(word))
+}
+
+/// Titles as the menu's data has them, and as the deployments' own files have them.
+const FROM_MENU: [&str; 2] = ["Arch 6 of the menu [6]", "Arch 5 of the menu [5] (the one before)"];
+const FROM_ENV: [&str; 2] = [r#"Arch '"};reboot;$(x)` deployment 6 [6]"#, "deployment 5 [5] (the one before)"];
+
+/// The next start shows these titles, is `there` with its submenu and its time, and was `executed`.
+fn shows(ask: &mut Decider<'_>, because: &str, titles: [&str; 2], there: bool, executed: bool) {
+    let from = ask.vm.console().position();
+    let screen = menu(ask);
+    assert!(titles.iter().all(|title| screen.contains(title)) && screen.contains("Snapshots") == there, "{because}:\n{screen}");
+    let said = ask.vm.console().text_from(from);
+    assert_eq!(executed_in(&said), executed, "{because}: {said}");
+    assert_eq!(said.contains("automatically in 31s"), there, "{because}: {said}");
+}
+
+fn settled() -> BootBlock {
+    BootBlock { prev: Some(DeployId::new(5)), ..BootBlock::new(DeployId::new(6)) }
+}
+
+/// B16: of a menu of few settings only its first lines are read, as data; where they are missing or damaged it is executed as ever.
+#[test]
+fn b16_a_plain_menu_is_data_and_a_damaged_one_is_executed() {
+    let disk = disk(Suite::G206, "GRUB_TIMEOUT=31");
+    disk.set_both(&settled());
+    let mut ask = Decider::start("b16_a_plain_menu_is_data_and_a_damaged_one_is_executed", &disk, false);
+    shows(&mut ask, "it is as it was written", FROM_MENU, true, false);
+    let rest = disk.garble(b"set timeout=31\nset timeout_style=menu\n");
+    shows(&mut ask, "what is executed of it is damaged", FROM_MENU, true, false);
+    disk.restore(rest);
+    let titles = disk.garble(b"ast_titles='6 ");
+    shows(&mut ask, "its titles are damaged", FROM_ENV, true, false);
+    disk.restore(titles);
+    // The line of the menu before has no resolution.
+    let line = disk.garble(b"ast_menu=31/menu/640x480//snapshots/\n");
+    shows(&mut ask, "its line is damaged, the menu before is not", FROM_ENV, true, true);
+    let before = disk.garble(b"ast_menu=31/menu///snapshots/\n");
+    shows(&mut ask, "both are", FROM_ENV, false, false);
+    disk.restore(before);
+    disk.restore(line);
+    shows(&mut ask, "all is well again", FROM_MENU, true, false);
+}
+
+/// A script is as old as the boot loader, and the menu as young as the last change.
+#[test]
+fn b16_a_menu_of_an_older_ast_or_with_hostile_data_is_executed() {
+    let older = |text: &str| text.split_inclusive('\n').skip_while(|line| !line.starts_with("# Menu")).collect::<String>();
+    let hostile = |text: &str| format!("# GRUB Environment Block\nast_menu=0/menu/;reboot//snapshots/\nast_titles='6 --id=x\"''5 {{$x'\n# {}", older(text));
+    for (n, change) in [&older as &dyn Fn(&str) -> String, &hostile].iter().enumerate() {
+        let disk = disk(Suite::G214, "GRUB_TIMEOUT=31");
+        disk.set_both(&settled());
+        let offline = Offline::open(disk.path()).expect("the disk");
+        let top = offline.mount(1, "subvolid=5").expect("mounted");
+        let dir = top.path("@boot/grub/ast");
+        let text = change(&std::fs::read_to_string(dir.join("menu.cfg")).expect("the menu"));
+        std::fs::write(dir.join("menu.sums"), ast::grub::menu::sums("menu.cfg", text.as_bytes())).expect("written");
+        std::fs::write(dir.join("menu.cfg"), text).expect("written");
+        top.unmount().expect("unmounted");
+        offline.close().expect("closed");
+        let mut ask = Decider::start("b16_a_menu_of_an_older_ast_or_with_hostile_data_is_executed", &disk, false);
+        shows(&mut ask, &format!("change {n}"), FROM_ENV, true, true);
+    }
+}
+
+#[test]
+fn the_menu_of_an_efi_machine_leads_to_its_firmware() {
+    let disk = disk_by(Boot::Efi, Suite::G214, "GRUB_TIMEOUT=30\nGRUB_TERMINAL_INPUT=console");
+    disk.set_both(&block(Mode::Trial, 3));
+    let mut ask = Decider::start("the_menu_of_an_efi_machine_leads_to_its_firmware", &disk, false);
+    let screen = menu(&mut ask);
+    assert!(screen.contains("Firmware setup") && screen.contains("Snapshots"), "{screen}");
+    assert!(!executed_in(&ask.vm.console().text_from(0)), "the menu was executed");
 }

@@ -3,6 +3,7 @@
 
 use ast::cmdline::BlockPlace;
 use ast::grub::menu::{Health, MenuInput, MenuSettings, OtherSystem, Password, SnapshotLine, TimeoutStyle, menu, snapshots};
+use ast::id::DeployId;
 use ast::grub::{ScriptConfig, Serial, parser, script};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ fn input(description: &str) -> MenuInput {
         },
         snapshots: vec![line("4.1", true), line("12.3", false)],
         others: vec![efi, bios, linux, OtherSystem::FirmwareSetup],
+        titles: vec![(DeployId::new(6), description.into()), (DeployId::new(4_000_000_000), "Arch Linux (6.12)".into())],
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writer of what the fixed script adds to its own entries: `menu.cfg` (settings, the submenu, other systems) and
 //! `snapshots.cfg` (one short line per snapshot, read only when its submenu is opened), each with its sums.
 //!
-//! Nothing here decides what starts by itself, and none of it is read unless it matches its sums: a menu that is
+//! Nothing here decides what starts by itself, and none of it is executed unless it matches its sums: a menu that is
 //! damaged costs the menu, never the boot (B16).
 
 use std::fmt::Write as _;
@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{GrubError, groups};
 use super::defaults::Defaults;
 pub use super::other::OtherSystem;
-use crate::id::{SetId, SnapshotId};
+use crate::boot::block::SIGNATURE;
+use crate::id::{DeployId, SetId, SnapshotId};
 
 /// Characters of a line of the menu: a serial terminal has 80 columns, of which border, cursor and scroll marks take eight.
 const WIDTH: usize = 72;
@@ -218,13 +219,16 @@ pub struct MenuInput {
     pub snapshots: Vec<SnapshotLine>,
     /// Other systems on this machine.
     pub others: Vec<OtherSystem>,
+    /// Deployments that GRUB has entries for, with the titles in their `ast.env`, the likeliest first.
+    pub titles: Vec<(DeployId, String)>,
 }
 
 /// The text of `menu.cfg`.
 ///
 /// Refuses: names, hashes, UUIDs and paths that cannot stand in a script. Titles are cleaned, never refused.
 pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
-    let mut text = String::from("# Menu of ast, read by grub.cfg if it matches menu.sums. Written by ast; changes are lost.\n");
+    let mut text = data(input);
+    text.push_str("# Menu of ast, executed by grub.cfg if it matches menu.sums. Written by ast; changes are lost.\n");
     settings(&mut text, &input.settings)?;
     if !input.snapshots.is_empty() {
         let grouped = if input.snapshots.len() > groups::FLAT { "if ast_source groups; then set ast_nop=0; el" } else { "" };
@@ -239,6 +243,43 @@ pub fn menu(input: &MenuInput) -> Result<String, GrubError> {
         text.push_str(&other.entry()?);
     }
     Ok(text)
+}
+
+/// The first lines of `menu.cfg`: the script's `load_env` reads them as data, in one opening of the file and without its sums, which cost GRUB some
+/// thirty million instructions. They are commands of a script as well, which set what nobody asks for: older scripts execute the file.
+///
+/// A menu that is more than its one line `ast_menu` can say has none, and is executed. A title that is not plain is left out, and read from `ast.env`.
+fn data(input: &MenuInput) -> String {
+    let mut text = String::from_utf8_lossy(SIGNATURE).into_owned();
+    let MenuSettings { timeout, style, input: keys, output, serial, gfxmode, theme, colour, highlight, password, others: _ } = &input.settings;
+    let executed = !output.is_empty() || !serial.is_empty() || theme.is_some() || colour.is_some() || highlight.is_some() || password.is_some();
+    let gfxmode = gfxmode.as_deref().unwrap_or_default();
+    let keys = match keys.as_slice() {
+        [] => Some(""),
+        [one] if one == "console" => Some("console"),
+        _ => None,
+    };
+    let setup = match input.others.as_slice() {
+        [] => Some(""),
+        [OtherSystem::FirmwareSetup] => Some("setup"),
+        _ => None,
+    };
+    if let (false, true, Some(keys), Some(setup)) = (executed, gfxmode.bytes().all(|b| b.is_ascii_alphanumeric() || b == b','), keys, setup) {
+        let list = match input.snapshots.len() {
+            0 => "",
+            n if n > groups::FLAT => groups::GROUPS,
+            _ => "snapshots",
+        };
+        let (timeout, style) = ((*timeout).min(LONGEST_TIMEOUT), style.word());
+        push(&mut text, format_args!("ast_menu={timeout}/{style}/{gfxmode}/{keys}/{list}/{setup}\n"));
+    }
+    let plain = |title: &str| {
+        title.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && title.bytes().all(|b| (b' '..=b'~').contains(&b) && !b"'\\".contains(&b))
+    };
+    // Words in quotes of their own: one word for a script, and for a pattern each one where a quote begins.
+    let titles: String = input.titles.iter().filter(|(_, title)| plain(title)).map(|(d, title)| format!("'{d} {title}'")).collect();
+    push(&mut text, format_args!("ast_titles={titles}\n"));
+    text
 }
 
 /// The text of `snapshots.cfg`: one line each, calling a function of the fixed script; the id is `ast-sN`.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::id::Generation;
+use crate::grub::parser::parse;
 
 fn line(n: u32, description: &str, bootable: bool) -> SnapshotLine {
     SnapshotLine {
@@ -115,4 +116,53 @@ fn what_cannot_stand_in_a_script_is_refused() {
 #[test]
 fn sums_are_what_sha256sum_prints() {
     assert_eq!(sums("x", b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  x\n");
+}
+
+#[test]
+fn b16_a_menu_of_few_settings_is_data_and_a_script() {
+    let settings = |text: &str| MenuSettings::from_defaults(&Defaults::parse(text)).expect("settings");
+    let first = |input: &MenuInput| {
+        let text = menu(input).expect("a menu");
+        parse(&text).expect("a script");
+        assert!(text.starts_with("# GRUB Environment Block\nast_"), "{text}");
+        text.lines().nth(1).unwrap_or_default().to_owned()
+    };
+    let usual = "GRUB_TIMEOUT=5\nGRUB_TIMEOUT_STYLE=hidden\nGRUB_TERMINAL_INPUT=console\nGRUB_GFXMODE=1024x768,auto\n";
+    let lines = |n: u32| (1..=n).map(|n| line(n, "kiosk", true)).collect::<Vec<_>>();
+    let input = |text: &str, n: u32| MenuInput { settings: settings(text), snapshots: lines(n), ..MenuInput::default() };
+    assert_eq!(first(&input(usual, 3)), "ast_menu=5/hidden/1024x768,auto/console/snapshots/");
+    assert_eq!(first(&input("", 201)), "ast_menu=5/menu///groups/");
+    let efi = MenuInput { others: vec![OtherSystem::FirmwareSetup], ..input("", 0) };
+    assert_eq!(first(&efi), "ast_menu=5/menu////setup");
+    // Whatever it cannot say, a password above all, makes it one that is executed.
+    let more = [
+        "AST_GRUB_USER=owner\nAST_GRUB_PASSWORD=grub.pbkdf2.sha512.10000.AB.CD",
+        "GRUB_TERMINAL=serial",
+        "GRUB_TERMINAL_OUTPUT=console",
+        "GRUB_SERIAL_COMMAND='serial --unit=1'",
+        "GRUB_THEME=/boot/grub/themes/a/theme.txt",
+        "GRUB_COLOR_NORMAL=white/black",
+        "GRUB_COLOR_HIGHLIGHT=white/black",
+        "GRUB_GFXMODE=1024x768_a",
+    ];
+    for text in more {
+        assert_eq!(first(&input(&format!("{usual}{text}"), 3)), "ast_titles=", "{text}");
+    }
+    let other = OtherSystem::Bios { title: "Windows".into(), fs_uuid: "0123456789ABCDEF".into() };
+    assert_eq!(first(&MenuInput { others: vec![other, OtherSystem::FirmwareSetup], ..input(usual, 3) }), "ast_titles=");
+}
+
+/// A title that a script or a pattern could take for more than a title is not there, and GRUB reads it from `ast.env`.
+#[test]
+fn r7_only_plain_titles_are_in_the_data() {
+    let titles = |titles: &[&str]| {
+        let titles = titles.iter().zip(4..).map(|(title, d)| (DeployId::new(d), (*title).to_owned())).collect();
+        let text = menu(&MenuInput { titles, ..MenuInput::default() }).expect("a menu");
+        parse(&text).expect("a script");
+        text.lines().find_map(|line| line.strip_prefix("ast_titles=")).map(str::to_owned)
+    };
+    assert_eq!(titles(&["Arch Linux (6.12) $(x) `y` {", "EndeavourOS"]).as_deref(), Some("'4 Arch Linux (6.12) $(x) `y` {''5 EndeavourOS'"));
+    for bad in ["a 'b'", "--id=x", "a\nreboot", "a\\", "\u{e9}t\u{e9}", "", " a", "'; reboot; '"] {
+        assert_eq!(titles(&[bad, "Arch"]).as_deref(), Some("'5 Arch'"), "{bad:?}");
+    }
 }

@@ -129,13 +129,34 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
              terminal_input serial console\n  terminal_output serial console\nfi\n"
         )
     });
-    Ok(TEMPLATE
+    let text = TEMPLATE
         .replace("@FS_UUID@", &config.fs_uuid)
         .replace("@BLOCK@", &block)
         .replace("@FAT_UUID@", fat)
         .replace("@TERMINAL@\n", &terminal.unwrap_or_default())
         .replace("@PLACE@\n", &place)
-        .replace("@COUNT@\n", count))
+        .replace("@COUNT@\n", count);
+    Ok(bare(&text))
+}
+
+/// The same with each function, entry and `if` at the top in one line of its own, and with no comment but the first line: GRUB takes its time for each
+/// line and each character, in every start. Nothing in it is quoted over the end of a line.
+fn bare(text: &str) -> String {
+    let mut out: String = text.lines().take(1).map(|line| format!("{line}\n")).collect();
+    let mut depth = 0_usize;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let opens = line.ends_with('{') || (line.starts_with("if ") && !line.ends_with("fi")) || (line.starts_with("for ") && !line.ends_with("done"));
+        let closes = ["}", "fi", "done"].contains(&line);
+        depth = (depth + usize::from(opens)).saturating_sub(usize::from(closes));
+        out.push_str(line);
+        let goes_on = ["{", "then", "else", "do"].iter().any(|word| line.ends_with(word));
+        out.push_str(match depth {
+            0 => "\n",
+            _ if goes_on => " ",
+            _ => "; ",
+        });
+    }
+    out
 }
 
 /// The UUID (or FAT serial) itself, if it may stand in a script.
@@ -173,6 +194,21 @@ mod tests {
             let config = ScriptConfig { fs_uuid: bad.into(), ..config(BlockPlace::Raw) };
             assert!(matches!(render(&config), Err(GrubError::Uuid(_))), "{bad:?}");
         }
+    }
+
+    /// What GRUB gets is what is written here, for a reader of its language.
+    #[test]
+    fn the_bare_script_says_the_same() {
+        let said = |text: &str| {
+            let script = format!("{:?}", parse(text).expect("GRUB's language"));
+            script.split("span: ").map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')).collect::<String>()
+        };
+        let text = TEMPLATE.lines().filter(|line| !line.starts_with('@')).map(|line| format!("{line}\n")).collect::<String>();
+        let bare = bare(&text);
+        assert_eq!(said(&bare), said(&text));
+        assert!(bare.lines().count() * 3 < text.lines().count(), "{} lines of {}", bare.lines().count(), text.lines().count());
+        // What runs at the top stays in lines of its own, as `is_in` looks for it.
+        assert!(bare.contains("\nset ast_fs="), "{bare}");
     }
 
     /// GRUB drops lines that begin with `#` before it reads them; behind blanks it reads a quote in a comment as a quote.

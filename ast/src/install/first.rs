@@ -88,7 +88,8 @@ pub(super) fn write_grub_files(top: &Path, grub_dir: &Path, machine: &Machine, t
     let settings = MenuSettings::from_defaults(&Defaults::parse(&String::from_utf8_lossy(&defaults)))?;
     let ours = top.join(layout::BOOT_SUBVOL).join(layout::GRUB_DIR);
     let line = SnapshotLine { set: SET, description: "base".to_owned(), kernel: None, created: None, health: None, state: vec!["default".to_owned()], bootable: true };
-    write_menu(&ours, &MenuInput { settings, snapshots: vec![line], others: Vec::new() })?;
+    let titles = vec![(DEPLOYMENT, env.title().to_owned())];
+    write_menu(&ours, &MenuInput { settings, snapshots: vec![line], others: Vec::new(), titles })?;
     write_good(&ours, &Baked { good: DEPLOYMENT, env })?;
     let config = ScriptConfig { fs_uuid: machine.fs_uuid.clone(), block: machine.block.clone().into(), serial: terminal.serial() };
     Ok(write_script(grub_dir, &config)?)

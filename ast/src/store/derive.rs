@@ -123,7 +123,15 @@ fn input(store: &Store, tree: &Tree, block: &BootBlock) -> MenuInput {
     let original = store.grub_dir().join(install::ORIGINAL_MENU).is_file().then_some(OtherSystem::Original);
     let found = if settings.others { crate::others::known(store.layout()) } else { Vec::new() };
     let others = found.into_iter().chain(original).chain(efi.then_some(OtherSystem::FirmwareSetup)).collect();
-    MenuInput { settings, snapshots, others }
+    MenuInput { settings, snapshots, others, titles: titles(store.layout(), block) }
+}
+
+/// Of the deployments in the block, each once; what cannot be read is left out, and GRUB looks itself.
+fn titles(layout: &Layout, block: &BootBlock) -> Vec<(DeployId, String)> {
+    let mut named = vec![block.good];
+    named.extend(block.prev.into_iter().chain(block.trial.map(|trial| trial.deployment)).filter(|d| *d != block.good));
+    let title = |d: DeployId| Some((d, boot_env(&layout.deployment_part(d, Part::Boot)).ok()?.title().to_owned()));
+    named.into_iter().filter_map(title).collect()
 }
 
 fn contents(dir: &Path) -> Result<Vec<Option<Vec<u8>>>, SysError> {

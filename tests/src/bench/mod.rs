@@ -76,6 +76,9 @@ struct Measured {
 
 /// Measures everything and prints a line for each.
 pub fn run(filter: Option<&str>) -> Result<(), BenchError> {
+    if filter == Some("script") {
+        return menu::scripts();
+    }
     let programs = program("ast", "release")?;
     // What nobody asked for is not set up.
     if filter == Some("menu") {

@@ -6,7 +6,7 @@ use crate::vm::{Offline, offline::Mounted};
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
 use ast::grub::defaults::Defaults;
-use ast::grub::menu::{Health, MenuInput, MenuSettings, SnapshotLine, sums};
+use ast::grub::menu::{Health, MenuInput, MenuSettings, OtherSystem, SnapshotLine, sums};
 use ast::grub::{Baked, BootEnv, ScriptConfig, Serial, install as menu_files};
 use ast::id::{CoreId, DeployId};
 use ast::install::core_image::{CORE_NEW, Inside, copy_modules};
@@ -146,7 +146,7 @@ impl DecisionDisk {
         let uuid = ast::sys::btrfs::filesystem_uuid(top.root()).expect("its UUID");
         let there = || fat.as_ref().map_or(BlockPlace::Raw, |fat| BlockPlace::Files(fat.uuid()));
         let block = wish.place.clone().unwrap_or_else(there);
-        fill(&top, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
+        fill(&top, boot, &ScriptConfig { fs_uuid: uuid.clone(), block, serial: Some(Serial { unit: 0, speed: 115_200 }) }, wish);
         let key = luks.as_ref().and_then(|(luks, key)| Some((luks.key.clone()?, key)));
         if let Some((right, key)) = key.filter(|(_, key)| **key != Key::Typed) {
             fs::write(top.path("@boot/grub/luks.key"), if *key == Key::Wrong { b"not it".to_vec() } else { right }).expect("written");
@@ -329,7 +329,7 @@ pub fn initramfs(of: impl std::fmt::Display) -> String {
     format!("initramfs of {of}")
 }
 
-fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
+fn fill(top: &Mounted, boot: Boot, script: &ScriptConfig, wish: &Wish) {
     use ast::sys::btrfs::create_subvolume;
     for name in [SNAPSHOTS_SUBVOL, "@boot"] {
         create_subvolume(&top.path(name)).expect("a subvolume");
@@ -361,7 +361,8 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
         state: Vec::new(),
         bootable,
     };
-    let mut input = MenuInput::default();
+    let mut input = MenuInput { titles: [6, 5].map(|d| (DeployId::new(d), format!("Arch {d} of the menu"))).into(), ..MenuInput::default() };
+    input.others.extend((boot == Boot::Efi).then_some(OtherSystem::FirmwareSetup));
     input.settings.timeout = wish.timeout;
     input.snapshots = vec![
         line("0.1", "base", false),
@@ -392,7 +393,7 @@ fn fill(top: &Mounted, script: &ScriptConfig, wish: &Wish) {
     if !wish.read.is_empty() {
         fs::create_dir(top.path("blocks")).expect("a directory");
         let mut text = fs::read_to_string(&grub_cfg).expect("the script");
-        text.truncate(text.find("# ---- the baked").expect("the end of the functions"));
+        text.truncate(text.find("\nset my_baked=-\n").expect("the end of the functions") + 1);
         for (name, bytes) in &wish.read {
             fs::write(top.path("blocks").join(name), bytes).expect("written");
             text.push_str(&format!(
