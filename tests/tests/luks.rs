@@ -77,7 +77,7 @@ fn b1_b4_an_older_grub_asks_for_the_passphrase_and_counts() {
 /// person at the keyboard can unlock the disk any more, and the rule that says so finds it.
 fn unlocks(column: Column) {
     let image = armed(&cache_dir(), column, State::V2Plus).unwrap();
-    let scenario = Scenario::on("luks", column, &image).unwrap();
+    let scenario = Scenario::on(column.name(), column, &image).unwrap();
     let mut vm = scenario.start().unwrap();
     vm.expect("ast: ast.d=2 \\(trial\\)", BOOT).unwrap();
     vm.wait_shell(BOOT).unwrap();
@@ -86,6 +86,12 @@ fn unlocks(column: Column) {
         assert!(seen.lines().any(|l| l == line), "{line} is not in:\n{seen}");
     }
     assert!(seen.lines().last().is_some_and(|source| source.starts_with("/dev/dm-0") || source.starts_with("/dev/mapper/ast")), "{seen}");
+    if column == Column::Efi214LuksSystemd {
+        // We begin to wait for the root when it is unlocked: a person may need longer for a passphrase than a disk may take.
+        let units = vm.sh("journalctl -b -o cat UNIT=systemd-cryptsetup@ast.service UNIT=ast-root.service").unwrap();
+        let at = |words: &str| units.lines().position(|line| line.starts_with(words)).unwrap_or_else(|| panic!("{words}: {units}"));
+        assert!(at("Finished systemd-cryptsetup@ast.service") < at("Starting ast-root.service"), "{units}");
+    }
     judged(&mut vm).unwrap();
     let now = status(&mut vm).unwrap();
     assert_eq!((now["booted"]["deployment"].as_u64(), now["default"]["deployment"].as_u64()), (Some(2), Some(2)), "{now:#}");
@@ -107,4 +113,9 @@ fn unlocks(column: Column) {
 #[test]
 fn c1_b4_luks_a_trial_is_counted_and_promoted_on_an_encrypted_disk() {
     unlocks(Column::Efi214Luks);
+}
+
+#[test]
+fn c1_b4_luks_of_systemd_a_trial_is_counted_and_promoted_on_an_encrypted_disk() {
+    unlocks(Column::Efi214LuksSystemd);
 }
