@@ -87,6 +87,19 @@ impl Bench {
         Self { dir, disk, fat, btrfs, words: format!("root=UUID={uuid} ast.block=files:{serial}") }
     }
 
+    /// The image has one more hook behind ours, which is this script.
+    fn late_hook(&self, script: &str) {
+        let tree = tempfile::tempdir().unwrap();
+        let image = self.dir.path().join("initramfs-linux.img");
+        std::fs::create_dir(tree.path().join("hooks")).unwrap();
+        std::fs::write(tree.path().join("hooks/late"), format!("#!/usr/bin/ash\nrun_latehook() {{\n{script}\n}}\n")).unwrap();
+        // The kernel unpacks one archive after the other, and what is in both is as the last has it.
+        let line = "zstd -qdc \"$0\" | cpio -i --quiet --to-stdout config > config; echo 'LATEHOOKS=\"$LATEHOOKS late\"' >> config; chmod 755 hooks/late
+             truncate -s %4 \"$0\"; find . -mindepth 1 | cpio -o -H newc --quiet -R 0:0 >> \"$0\"";
+        let done = std::process::Command::new("bash").args(["-o", "pipefail", "-ec", line]).arg(&image).current_dir(&tree).status().unwrap();
+        assert!(done.success(), "{}", image.display());
+    }
+
     /// A start with these words.
     fn start(&self, words: &str) -> Vm {
         let mut config = VmConfig::new("vm_initcpio").disk(Disk::qcow2(&self.disk));
@@ -234,6 +247,36 @@ fn any_set(column: Column, shell: fn(&mut Vm)) {
     vm.wait_shell(SOON).unwrap();
     assert_eq!(vm.sh(WATCHDOG).unwrap(), "inactive\n");
     vm.power_cut();
+}
+
+/// What fails is neither our mount nor anything that we look at, and the shell is mkinitcpio's own.
+#[test]
+fn b9_b14_vm_initcpio_another_hooks_failure_is_a_restart_and_evidence_or_a_shell_that_lasts() {
+    let bench = Bench::new(BUSYBOX);
+    let trial = "ast.d=2 ast.why=trial ast.arm=9.1 ast.env=ok";
+    // A person asks for a shell with mkinitcpio's own word, when the watchdog runs already.
+    let mut vm = bench.start(&format!("{trial} ast.attended break=postmount"));
+    vm.expect("watchdog did not stop", BOOT).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    assert_eq!(vm.sh(&format!("{WATCHDOG}; [ -x /new_root/sbin/init ] && echo mounted")).unwrap(), "inactive\nmounted\n");
+    vm.power_cut();
+
+    // The root has lost its init since we mounted it.
+    bench.late_hook("mount -t tmpfs late /new_root/usr");
+    let mut vm = bench.start(&format!("{trial} ast.attended"));
+    vm.expect("watchdog did not stop", BOOT).unwrap();
+    vm.expect("Root device mounted successfully, but /sbin/init does not exist", BOOT).unwrap();
+    vm.wait_shell(BOOT).unwrap();
+    assert_eq!(vm.sh(WATCHDOG).unwrap(), "inactive\n");
+    vm.power_cut();
+
+    // With nobody there it is no shell, and not a start that was only cut off.
+    let mut vm = bench.start(trial);
+    vm.expect("the initramfs cannot go on", BOOT).unwrap();
+    vm.wait_reset(SOON).unwrap();
+    vm.power_cut();
+    let (_, _, stage) = bench.look();
+    assert!(stage.evidence.iter().any(|line| line.starts_with("initramfs: it could not go on")), "{stage:?}");
 }
 
 /// The chain, by the real units: the wanted one and the good one are broken, then the one before it lacks the modules, then it is broken too.
