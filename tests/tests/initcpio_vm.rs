@@ -11,7 +11,7 @@ use ast::sys::btrfs::{Access, snapshot};
 use ast_tests::image::{self, Column};
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::BOOT;
-use ast_tests::vm::{Disk, Kernel, Offline, Vm, VmConfig, cache_dir, overlay};
+use ast_tests::vm::{Disk, Kernel, Offline, Vm, VmConfig, cache_dir, initramfs, overlay};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,11 +93,10 @@ impl Bench {
         let image = self.dir.path().join("initramfs-linux.img");
         std::fs::create_dir(tree.path().join("hooks")).unwrap();
         std::fs::write(tree.path().join("hooks/late"), format!("#!/usr/bin/ash\nrun_latehook() {{\n{script}\n}}\n")).unwrap();
-        // The kernel unpacks one archive after the other, and what is in both is as the last has it.
-        let line = "zstd -qdc \"$0\" | cpio -i --quiet --to-stdout config > config; echo 'LATEHOOKS=\"$LATEHOOKS late\"' >> config; chmod 755 hooks/late
-             truncate -s %4 \"$0\"; find . -mindepth 1 | cpio -o -H newc --quiet -R 0:0 >> \"$0\"";
+        let line = "zstd -qdc \"$0\" | cpio -i --quiet --to-stdout config > config; echo 'LATEHOOKS=\"$LATEHOOKS late\"' >> config; chmod 755 hooks/late";
         let done = std::process::Command::new("bash").args(["-o", "pipefail", "-ec", line]).arg(&image).current_dir(&tree).status().unwrap();
         assert!(done.success(), "{}", image.display());
+        initramfs::append(&image, tree.path()).unwrap();
     }
 
     /// A start with these words.
