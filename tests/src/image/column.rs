@@ -20,6 +20,8 @@ pub enum Column {
     Efi214Systemd,
     /// As [`Self::Efi214`], its btrfs in LUKS2: GRUB and the initramfs unlock it, each with a key that it has inside.
     Efi214Luks,
+    /// The same with systemd in the initramfs.
+    Efi214LuksSystemd,
 }
 
 impl Column {
@@ -27,7 +29,7 @@ impl Column {
     pub const ALL: [Self; 5] = [Self::Bios214Raw, Self::Bios206Gap, Self::Efi214, Self::Efi206, Self::Efi214Systemd];
 
     /// Those of a few tests of their own.
-    pub const OTHERS: [Self; 1] = [Self::Efi214Luks];
+    pub const OTHERS: [Self; 2] = [Self::Efi214Luks, Self::Efi214LuksSystemd];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Column {
             Self::Efi206 => "efi206",
             Self::Efi214Systemd => "efi214-systemd",
             Self::Efi214Luks => "efi214-luks",
+            Self::Efi214LuksSystemd => "efi214-luks-systemd",
         }
     }
 
@@ -46,14 +49,14 @@ impl Column {
         match self {
             Self::Bios214Raw => Boot::BiosRaw,
             Self::Bios206Gap => Boot::BiosGap,
-            Self::Efi214 | Self::Efi206 | Self::Efi214Systemd | Self::Efi214Luks => Boot::Efi,
+            Self::Efi214 | Self::Efi206 | Self::Efi214Systemd | Self::Efi214Luks | Self::Efi214LuksSystemd => Boot::Efi,
         }
     }
 
     /// Its GRUB.
     pub fn grub(self) -> Suite {
         match self {
-            Self::Bios214Raw | Self::Efi214 | Self::Efi214Systemd | Self::Efi214Luks => Suite::G214,
+            Self::Bios214Raw | Self::Efi214 | Self::Efi214Systemd | Self::Efi214Luks | Self::Efi214LuksSystemd => Suite::G214,
             Self::Bios206Gap | Self::Efi206 => Suite::G206,
         }
     }
@@ -70,7 +73,7 @@ impl Column {
 
     /// Whether its btrfs is in LUKS.
     pub fn is_encrypted(self) -> bool {
-        self == Self::Efi214Luks
+        matches!(self, Self::Efi214Luks | Self::Efi214LuksSystemd)
     }
 
     /// The packages that only this column has.
@@ -78,6 +81,7 @@ impl Column {
         let initramfs = match self {
             Self::Efi214Systemd => Some("initramfs-systemd"),
             Self::Efi214Luks => Some("initramfs-encrypt"),
+            Self::Efi214LuksSystemd => Some("initramfs-sd-encrypt"),
             _ => None,
         };
         self.grub().package().into_iter().chain(initramfs)

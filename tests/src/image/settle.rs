@@ -27,7 +27,11 @@ pub fn settle(staging: &Staging, column: Column) -> Result<(), Box<dyn Error + S
     write("etc/hostname", "lab\n")?;
     write("etc/ast/autoupdate.toml", UPDATES)?;
     let defaults = fs::read_to_string(staging.inside("etc/default/grub"))?;
-    let unlock = if column.is_encrypted() { format!(" cryptdevice=UUID={}:ast cryptkey=rootfs:{}", luks::UUID, luks::KEY) } else { String::new() };
+    let unlock = match column {
+        Column::Efi214Luks => format!(" cryptdevice=UUID={}:ast cryptkey=rootfs:{}", luks::UUID, luks::KEY),
+        Column::Efi214LuksSystemd => format!(" rd.luks.name={}=ast rd.luks.key={}", luks::UUID, luks::KEY),
+        _ => String::new(),
+    };
     let lines = defaults.lines().map(|line| match line.split_once('=') {
         Some(("GRUB_CMDLINE_LINUX_DEFAULT", _)) => format!("GRUB_CMDLINE_LINUX_DEFAULT=\"{FAST}{unlock}\""),
         Some(("GRUB_CMDLINE_LINUX", _)) => "GRUB_CMDLINE_LINUX=\"console=ttyS0,115200\"".to_owned(),

@@ -22,6 +22,7 @@ mod config;
 pub mod console;
 pub mod disk;
 pub mod error;
+pub mod initramfs;
 pub mod keep;
 pub mod keys;
 mod life;
