@@ -127,7 +127,7 @@ fn scenario_09(column: Column) {
     assert_eq!(booted(&mut vm).unwrap(), 1);
 }
 
-columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw, efi206; full: bios206_gap, efi214, efi214_systemd);
+columns!(scenario_09_hostile_blocks(scenario_09); test: bios214_raw; full: bios206_gap, efi214, efi206, efi214_systemd);
 
 /// Scenario 10, from the disliked one: `ast rollback --previous`, with the /var of that time (S9).
 fn scenario_10_previous(column: Column) {
