@@ -67,10 +67,13 @@ impl NewMenu {
     /// The caller commits with `sys::file::syncfs`: GRUB does not see what is only in the log tree.
     pub fn publish(self) -> Result<(), GrubError> {
         self.files.iter().try_for_each(|(path, _)| file::publish(path))?;
-        let left = |name: &str| name.starts_with(groups::GROUP) || name.starts_with(groups::GROUPS);
-        for name in file::names(&self.dir)?.iter().filter_map(|name| name.to_str()).filter(|name| left(name)) {
-            if name.split('.').next().is_none_or(|group| !self.groups.contains(group)) {
-                file::remove_if_exists(&self.dir.join(name))?;
+        let is_group = |name: &str| name.starts_with(groups::GROUP) || name.starts_with(groups::GROUPS);
+        for name in file::names(&self.dir)?.iter().filter_map(|name| name.to_str()) {
+            let path = self.dir.join(name);
+            let left = is_group(name) && name.split('.').next().is_none_or(|group| !self.groups.contains(group));
+            // A draft is left by who was killed. GRUB takes its time for each name in a directory.
+            if left || file::is_staged(&path) {
+                file::remove_if_exists(&path)?;
             }
         }
         Ok(())
@@ -258,12 +261,15 @@ mod tests {
         let mut input = MenuInput::default();
         write_menu(dir.path(), &input).expect("written");
         assert_eq!(names(dir.path()), ["menu.cfg", "menu.sums", "snapshots.cfg", "snapshots.sums"]);
+        // What a kill left of a larger menu goes with the next one.
+        std::fs::write(dir.path().join(".group-3.cfg.tmp"), "cut").expect("left");
         let first = std::fs::read(dir.path().join("menu.cfg")).expect("the menu");
         input.settings.timeout = 9;
         write_menu(dir.path(), &input).expect("written");
         assert_eq!(std::fs::read(dir.path().join("menu.prev.cfg")).expect("the one before"), first);
         let sums = std::fs::read_to_string(dir.path().join("menu.prev.sums")).expect("its sums");
         assert_eq!(sums, menu::sums("menu.prev.cfg", &first));
+        assert_eq!(names(dir.path()).iter().filter(|name| name.ends_with(".tmp")).count(), 0, "a draft was left");
         crate::sys::file::write_in_place(&dir.path().join("menu.cfg"), 0, b"garbage").expect("damaged");
         input.settings.timeout = 10;
         write_menu(dir.path(), &input).expect("written");
