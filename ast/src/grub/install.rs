@@ -262,7 +262,7 @@ mod tests {
         write_menu(dir.path(), &input).expect("written");
         assert_eq!(names(dir.path()), ["menu.cfg", "menu.sums", "snapshots.cfg", "snapshots.sums"]);
         // What a kill left of a larger menu goes with the next one.
-        std::fs::write(dir.path().join(".group-3.cfg.tmp"), "cut").expect("left");
+        file::put(&dir.path().join(".group-3.cfg.tmp"), b"cut").expect("left");
         let first = std::fs::read(dir.path().join("menu.cfg")).expect("the menu");
         input.settings.timeout = 9;
         write_menu(dir.path(), &input).expect("written");

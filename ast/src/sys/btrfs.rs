@@ -1,6 +1,12 @@
 //! btrfs by its ioctls. Source of numbers and structures: Linux `include/uapi/linux/btrfs.h` and `fiemap.h`.
 #![allow(unsafe_code)]
 
+mod devices;
+mod extents;
+
+pub use devices::{Device, devices, space};
+pub use extents::{data, is_stored_plain};
+
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -18,12 +24,6 @@ const SUBVOLUME_INODE: u64 = 256;
 const READ_ONLY: u64 = 1 << 1;
 /// `BTRFS_ROOT_REF_KEY`: an item that names a subvolume inside another.
 const ROOT_REF: u32 = 156;
-/// `FIEMAP_EXTENT_ENCODED`: compressed or encrypted.
-const EXTENT_ENCODED: u32 = 0x8;
-/// `FIEMAP_EXTENT_DATA_INLINE`: in the tree, with the file's own description.
-const EXTENT_INLINE: u32 = 0x200;
-/// `FIEMAP_EXTENT_SHARED`: another file, or another snapshot of this one, has it too.
-const EXTENT_SHARED: u32 = 0x2000;
 
 const fn request(direction: u32, kind: u8, number: u8, size: usize) -> libc::c_ulong {
     ((direction as libc::c_ulong) << 30) | ((size as libc::c_ulong) << 16) | ((kind as libc::c_ulong) << 8) | number as libc::c_ulong
@@ -97,30 +97,6 @@ impl Search {
     fn ask(&mut self, file: &File) -> std::io::Result<()> {
         call(file, request(READ | WRITE, MAGIC, 17, 4096), self)
     }
-}
-
-/// `struct fiemap` with room for some extents.
-#[repr(C)]
-struct Fiemap {
-    start: u64,
-    length: u64,
-    flags: u32,
-    mapped: u32,
-    count: u32,
-    reserved: u32,
-    extents: [FiemapExtent; 64],
-}
-
-/// `struct fiemap_extent`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FiemapExtent {
-    logical: u64,
-    physical: u64,
-    length: u64,
-    reserved: [u64; 2],
-    flags: u32,
-    reserved2: [u32; 3],
 }
 
 fn call<T>(file: &File, number: libc::c_ulong, argument: &mut T) -> std::io::Result<()> {
@@ -410,51 +386,6 @@ pub fn set_uncompressed(dir: &Path) -> Result<()> {
     if result < 0 { Err(std::io::Error::last_os_error()).at(ACTION, dir) } else { Ok(()) }
 }
 
-/// Whether no extent of `file` is compressed (by FIEMAP, after writing out what is in memory): GRUB then hashes it in a second.
-pub fn is_stored_plain(file: &Path) -> Result<bool> {
-    if let Some(done) = witness::ask(|btrfs| btrfs.is_stored_plain(file)) {
-        return done.at("map the extents of", file);
-    }
-    let mut plain = true;
-    each_extent(file, true, |extent| plain &= extent.flags & EXTENT_ENCODED == 0)?;
-    Ok(plain)
-}
-
-/// Bytes of the data of `file`, as far as it is in extents of its own, and of these the bytes that something else has too. Compressed data
-/// counts as long as it is when read; what is so small that it lies in the tree counts nothing.
-pub fn data(file: &Path) -> Result<(u64, u64)> {
-    let (mut all, mut shared) = (0u64, 0u64);
-    each_extent(file, false, |extent| {
-        if extent.flags & EXTENT_INLINE == 0 {
-            all = all.saturating_add(extent.length);
-            shared = shared.saturating_add(if extent.flags & EXTENT_SHARED == 0 { 0 } else { extent.length });
-        }
-    })?;
-    Ok((all, shared))
-}
-
-/// Hands over each extent of `file`, after writing out what is in memory where that is wanted.
-fn each_extent(file: &Path, sync: bool, mut hand: impl FnMut(&FiemapExtent)) -> Result<()> {
-    const ACTION: &str = "map the extents of";
-    let open = File::open(file).at(ACTION, file)?;
-    let blank = FiemapExtent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, reserved2: [0; 3] };
-    let mut start = 0;
-    loop {
-        let flags = u32::from(sync);
-        let mut map = Fiemap { start, length: u64::MAX - start, flags, mapped: 0, count: 64, reserved: 0, extents: [blank; 64] };
-        // The size in the number is that of the header alone; the kernel writes at most `count` extents behind it.
-        call(&open, request(READ | WRITE, b'f', 11, 32), &mut map).at(ACTION, file)?;
-        let mapped = usize::try_from(map.mapped).unwrap_or(0).min(64);
-        let extents = map.extents.get(..mapped).unwrap_or_default();
-        extents.iter().for_each(&mut hand);
-        match extents.last() {
-            // FIEMAP_EXTENT_LAST
-            Some(last) if last.flags & 1 == 0 => start = last.logical + last.length,
-            _ => return Ok(()),
-        }
-    }
-}
-
 /// The running transaction of the filesystem that holds `path` is committed.
 pub fn commit(path: &Path) -> Result<()> {
     const ACTION: &str = "commit the filesystem of";
@@ -464,73 +395,4 @@ pub fn commit(path: &Path) -> Result<()> {
     let file = File::open(path).at(ACTION, path)?;
     let mut nothing = 0u64;
     call(&file, request(0, MAGIC, 8, 0), &mut nothing).at(ACTION, path)
-}
-
-/// One device of a btrfs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// Its number.
-    pub id: u64,
-    /// Bytes in all.
-    pub total: u64,
-    /// Bytes that belong to a chunk, used or not.
-    pub allocated: u64,
-    /// How often something went wrong since the counters were last cleared: write, read, flush, corruption, generation.
-    pub errors: [u64; 5],
-    /// Whether it was not there when the filesystem was mounted (`degraded`).
-    pub missing: bool,
-}
-
-impl Device {
-    /// What each number of [`Device::errors`] counts, in the words of `btrfs device stats`.
-    pub const ERRORS: [&str; 5] = ["write", "read", "flush", "corruption", "generation"];
-
-    /// Bytes that no chunk has; a device that is not there has none to give.
-    pub const fn unallocated(&self) -> u64 {
-        if self.missing { 0 } else { self.total.saturating_sub(self.allocated) }
-    }
-}
-
-/// The devices of the btrfs that holds `path`. Needs root.
-pub fn devices(path: &Path) -> Result<Vec<Device>> {
-    const ACTION: &str = "ask for the devices of";
-    /// `struct btrfs_ioctl_fs_info_args`, `…_dev_info_args` and `…_get_dev_stats` as 64-bit words.
-    const FS_INFO: usize = 1024;
-    const DEV_INFO: usize = 4096;
-    const DEV_INFO_PATH: usize = 3072 / 8;
-    const DEV_STATS: usize = 1032;
-    let file = File::open(path).at(ACTION, path)?;
-    let mut info = [0u64; FS_INFO / 8];
-    call(&file, request(READ, MAGIC, 31, FS_INFO), &mut info).at(ACTION, path)?;
-    let [highest, count, ..] = info;
-    let mut found = Vec::new();
-    for id in 0..=highest {
-        let mut device = [0u64; DEV_INFO / 8];
-        let [number, ..] = &mut device;
-        *number = id;
-        match call(&file, request(READ | WRITE, MAGIC, 30, DEV_INFO), &mut device) {
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
-            result => result.at(ACTION, path)?,
-        }
-        // devid, uuid (two words), bytes used, bytes in all; far behind them the path, which one that is missing does not have.
-        let [_, _, _, allocated, total, ..] = device;
-        let missing = device.get(DEV_INFO_PATH).is_some_and(|word| *word == 0);
-        let mut stats = [0u64; DEV_STATS / 8];
-        let [number, items, ..] = &mut stats;
-        (*number, *items) = (id, 5);
-        call(&file, request(READ | WRITE, MAGIC, 52, DEV_STATS), &mut stats).at(ACTION, path)?;
-        // devid, number of values, flags, the values.
-        let [_, _, _, write, read, flush, corruption, generation, ..] = stats;
-        found.push(Device { id, total, allocated, errors: [write, read, flush, corruption, generation], missing });
-        if found.len() as u64 == count {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// Mounted-filesystem totals of the filesystem that holds `path`: bytes in all, bytes available.
-pub fn space(path: &Path) -> Result<(u64, u64)> {
-    let info = nix::sys::statvfs::statvfs(path).at("read the free space of", path)?;
-    Ok((info.blocks() * info.fragment_size(), info.blocks_available() * info.fragment_size()))
 }
