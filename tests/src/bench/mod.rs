@@ -1,6 +1,7 @@
 //! `./dev bench`: what `ast` takes beside what others take for the same, as ratios of medians out of one run. It tells; it decides nothing.
 //!
-//! Commands are timed from fork to wait, in turns, so that whatever else the machine does hits both sides.
+//! Commands are timed from fork to wait, in turns, so that whatever else the machine does hits both sides. What a shell that does nothing takes is taken
+//! off both.
 
 mod bed;
 mod initramfs;
@@ -42,7 +43,7 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// A line of shell, timed; the shell itself is taken off by an empty one on both sides alike.
+    /// A line of shell, timed.
     pub(crate) fn new(name: &str, line: impl Into<String>) -> Self {
         Self { name: name.to_owned(), line: line.into(), again: String::new() }
     }
@@ -140,16 +141,18 @@ fn tell(row: &Row) -> Result<(), BenchError> {
 
 /// Both sides in turns, after one round that is not counted.
 fn measure(row: &Row) -> Result<Measured, BenchError> {
-    let mut taken = (Vec::new(), Vec::new());
+    let nothing = Side::new("a shell", ":");
+    let mut taken = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..=row.times {
-        let ours = once(&row.ours)?;
-        let theirs = once(&row.theirs)?;
-        if round > 0 {
-            taken.0.push(ours);
-            taken.1.push(theirs);
+        for (side, times) in [&row.ours, &row.theirs, &nothing].into_iter().zip(&mut taken) {
+            let time = once(side)?;
+            if round > 0 {
+                times.push(time);
+            }
         }
     }
-    Ok(Measured { ours: median(taken.0), theirs: median(taken.1) })
+    let [ours, theirs, nothing] = taken.map(median);
+    Ok(Measured { ours: ours.saturating_sub(nothing), theirs: theirs.saturating_sub(nothing) })
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
