@@ -219,6 +219,14 @@ mod tests {
         }
     }
 
+    /// More than three times `--set=` is more than GRUB has room for: its heap is damaged, and nobody sees it (`grub_emulated` did).
+    #[test]
+    fn options_given_more_than_once_have_their_values_behind_a_space() {
+        for line in TEMPLATE.lines() {
+            assert!(line.matches("--set=").count() <= 1, "{line}");
+        }
+    }
+
     #[test]
     fn the_serial_line_is_taken_from_the_settings() {
         let serial = |text: &str| Serial::from_defaults(&Defaults::parse(text)).expect("settings");
