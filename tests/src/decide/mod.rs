@@ -2,8 +2,10 @@
 //! that is reset for every question. One answer takes a second or two instead of a whole boot.
 
 pub mod disk;
+pub mod emulated;
 pub mod kernel;
 pub mod model;
+pub mod questions;
 
 use crate::vm::{Disk, Firmware, Vm, VmConfig, efi_vars};
 use ast::install::Boot;
@@ -12,6 +14,15 @@ use std::time::Duration;
 
 /// Longest that firmware and GRUB may take to come to an answer: they need 1 s (BIOS) or 4 s (EFI), and forty times that beside a full lab.
 const ANSWER: Duration = Duration::from_secs(180);
+
+/// Who can be asked what GRUB starts from a disk.
+pub trait Asked {
+    /// What the next start gives.
+    fn ask(&mut self) -> Started;
+
+    /// The next start finds nothing to start, and another one follows by itself.
+    fn comes_to_nothing(&mut self);
+}
 
 /// A machine that is asked.
 #[derive(Debug)]
@@ -89,5 +100,18 @@ impl<'a> Decider<'a> {
         let mut words = group(1).split(' ').map(str::to_owned).collect::<Vec<_>>();
         let kernel = words.remove(0);
         Started { words, kernel, initramfs: group(2) }
+    }
+}
+
+impl Asked for Decider<'_> {
+    fn ask(&mut self) -> Started {
+        Decider::ask(self)
+    }
+
+    fn comes_to_nothing(&mut self) {
+        self.reset();
+        self.vm.expect("nothing here can be started", ANSWER).expect("the last resort");
+        self.vm.wait_reset(ANSWER).expect("another start by itself");
+        self.fresh = true;
     }
 }

@@ -1,0 +1,32 @@
+//! What GRUB starts, asked of GRUB without a machine: the questions of `grub_decisions`, and more of those that nobody thought of.
+
+use ast::install::{Boot, Grub};
+use ast_tests::decide::disk::{DecisionDisk, Wish};
+use ast_tests::decide::emulated::Emulated;
+use ast_tests::decide::questions::{Column, as_the_model_says, core, more};
+use ast_tests::lab::grub::{Platform, Suite, build};
+
+/// States out of the model.
+const QUESTIONS: u64 = 60;
+
+fn column(name: &'static str, boot: Boot) {
+    let found = build(&ast_tests::lab::cache::cache_dir(), Suite::G206).expect("a GRUB");
+    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
+    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
+    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: Suite::G206.version().into() };
+    let disk = DecisionDisk::make(boot, &grub, &Wish::default());
+    let mut column = Column { name, disk: &disk, ask: Emulated::of(&disk) };
+    core(&mut column);
+    more(&mut column);
+    as_the_model_says(&mut column, QUESTIONS);
+}
+
+#[test]
+fn b1_b2_b4_b5_b6_b13_b16_decisions_with_the_block_on_a_fat_partition() {
+    column("emulated, BIOS", Boot::BiosGap);
+}
+
+#[test]
+fn b1_b2_b4_b5_b6_b13_b16_decisions_with_the_block_on_the_esp() {
+    column("emulated, EFI", Boot::Efi);
+}
