@@ -5,7 +5,7 @@ use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
 use ast::install::{Boot, Grub};
 use ast_tests::decide::disk::{DecisionDisk, Wish, initramfs};
-use ast_tests::decide::questions::{Column, as_the_model_says, core, more, on_trial, settled};
+use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, more, on_trial, reads_alike, settled};
 use ast_tests::decide::Decider;
 use ast_tests::lab::grub::{Platform, Suite, build};
 use std::time::Duration;
@@ -176,27 +176,12 @@ fn b11_b15_what_a_person_chooses_writes_nothing() {
 
 /// What the script's reader makes of every fixture of a block, against the host's and the initramfs's reader.
 fn same_rule(name: &'static str, suite: Suite) {
-    // What GRUB's commands cannot tell: the size of a file, what is behind the last line, a name that is there twice. All start what they name,
-    // and what they name is counted or falls back like any other.
-    const LAXER: [&str; 5] = ["size-1024", "size-511", "hostile-prefix-twice", "end-not-last", "torn-first-half"];
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/block");
-    let files = std::fs::read_dir(dir).expect("fixtures").map(|e| e.expect("an entry").path());
-    let read: Vec<(String, Vec<u8>)> =
-        files.map(|p| (p.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&p).expect("bytes"))).collect();
+    let read = block_fixtures();
     let disk = disk(Boot::BiosRaw, suite, &Wish { read: read.clone(), ..Wish::default() });
     let mut ask = Decider::start(name, &disk, false);
-    let mut wrong = Vec::new();
     let said = ask.vm.expect("all read", SOON).expect("an end");
     drop(said);
-    let text = ask.vm.console().text_from(0);
-    for (file, bytes) in read {
-        let ours = BootBlock::parse(&bytes).map(|b| format!("good {}", b.good)).unwrap_or_else(|_| "bad".into());
-        let line = text.lines().find_map(|l| l.strip_prefix(&format!("ast_read {file} "))).unwrap_or("nothing");
-        if line != ours && !LAXER.contains(&file.as_str()) {
-            wrong.push(format!("{file}: GRUB {line}, host {ours}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+    reads_alike(&read, &ask.vm.console().text_from(0));
 }
 
 #[test]

@@ -1,20 +1,28 @@
 //! What GRUB starts, asked of GRUB without a machine: the questions of `grub_decisions`, and more of those that nobody thought of.
 
+use ast::boot::block::BootBlock;
 use ast::install::{Boot, Grub};
 use ast_tests::decide::disk::{DecisionDisk, Wish};
 use ast_tests::decide::emulated::Emulated;
-use ast_tests::decide::questions::{Column, as_the_model_says, core, more};
+use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, more, odd_blocks, reads_alike};
 use ast_tests::lab::grub::{Platform, Suite, build};
 
 /// States out of the model.
 const QUESTIONS: u64 = 60;
 
-fn column(name: &'static str, boot: Boot) {
+/// Blocks with values that nobody wrote.
+const ODD: usize = 1000;
+
+fn disk(boot: Boot, wish: &Wish) -> DecisionDisk {
     let found = build(&ast_tests::lab::cache::cache_dir(), Suite::G206).expect("a GRUB");
     let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
     let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
     let grub = Grub { mkimage, modules: found.modules_dir(platform), version: Suite::G206.version().into() };
-    let disk = DecisionDisk::make(boot, &grub, &Wish::default());
+    DecisionDisk::make(boot, &grub, wish)
+}
+
+fn column(name: &'static str, boot: Boot) {
+    let disk = disk(boot, &Wish::default());
     let mut column = Column { name, disk: &disk, ask: Emulated::of(&disk) };
     core(&mut column);
     more(&mut column);
@@ -29,4 +37,12 @@ fn b1_b2_b4_b5_b6_b13_b16_decisions_with_the_block_on_a_fat_partition() {
 #[test]
 fn b1_b2_b4_b5_b6_b13_b16_decisions_with_the_block_on_the_esp() {
     column("emulated, EFI", Boot::Efi);
+}
+
+#[test]
+fn b5_a_block_is_read_by_the_same_rule() {
+    let read = [block_fixtures(), odd_blocks(ODD)].concat();
+    assert!(read.iter().filter(|(_, bytes)| BootBlock::parse(bytes).is_ok()).count() > ODD / 10, "too few whole ones");
+    let disk = disk(Boot::BiosGap, &Wish { read: read.clone(), ..Wish::default() });
+    reads_alike(&read, &Emulated::of(&disk).reads());
 }

@@ -400,7 +400,7 @@ fn fill(top: &Mounted, boot: Boot, script: &ScriptConfig, wish: &Wish) {
                 "if ast_read \"($ast_root)/blocks/{name}\"; then echo \"ast_read {name} good $ast_good\"; else echo \"ast_read {name} bad\"; fi\n"
             ));
         }
-        fs::write(&grub_cfg, text + "echo all read\nsleep 1000\n").expect("written");
+        fs::write(&grub_cfg, text + "echo all read\nif [ \"$grub_platform\" = emu ]; then halt; fi\nsleep 1000\n").expect("written");
     }
 }
 

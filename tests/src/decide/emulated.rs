@@ -54,6 +54,11 @@ impl Emulated {
         Self { dir }
     }
 
+    /// What it says in one start that asks for nothing to be started.
+    pub fn reads(&self) -> String {
+        self.says(LIMIT)
+    }
+
     /// What it says in one start of at most so many seconds.
     fn says(&self, seconds: &str) -> String {
         let dir: &Path = self.dir.path();

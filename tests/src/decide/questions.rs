@@ -212,3 +212,47 @@ pub fn as_the_model_says<G: Asked>(column: &mut Column<'_, G>, questions: u64) {
         }
     }
 }
+
+/// Every fixture of a block, by its name.
+pub fn block_fixtures() -> Vec<(String, Vec<u8>)> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/block");
+    let files = std::fs::read_dir(dir).expect("fixtures").map(|e| e.expect("an entry").path());
+    files.map(|p| (p.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&p).expect("bytes"))).collect()
+}
+
+/// Blocks that nobody wrote: one value of a whole one, or two, is another.
+pub fn odd_blocks(count: usize) -> Vec<(String, Vec<u8>)> {
+    let whole = String::from_utf8(on_trial(7, 3).encode().expect("a block").to_vec()).expect("text");
+    let lines: Vec<String> = whole.lines().filter(|line| line.starts_with("ast_")).map(str::to_owned).collect();
+    let number = "[0-9]{1,11}|429496729[0-9]|0[0-9]|1{0,20}|[0-9]{0,3}[ -~&&[^0-9#\\\\]]{1,3}[0-9]{0,3}|trial|once||";
+    let change = (0..lines.len(), number);
+    let changes = proptest::collection::vec(change, 1..3);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    (0..count)
+        .map(|n| {
+            let mut lines = lines.clone();
+            for (at, value) in changes.new_tree(&mut runner).expect("a change").current() {
+                let name = lines[at].split('=').next().expect("a name").to_owned();
+                lines[at] = format!("{name}={value}");
+            }
+            let text = format!("# GRUB Environment Block\n{}\n", lines.join("\n"));
+            (format!("odd-{n}"), format!("{text:#<512}").into_bytes())
+        })
+        .collect()
+}
+
+/// The script, which said `text`, takes each of these as the host and the initramfs do.
+pub fn reads_alike(read: &[(String, Vec<u8>)], text: &str) {
+    // What GRUB's commands cannot tell: the size of a file, what is behind the last line, a name that is there twice. All start what they name,
+    // and what they name is counted or falls back like any other.
+    const LAXER: [&str; 5] = ["size-1024", "size-511", "hostile-prefix-twice", "end-not-last", "torn-first-half"];
+    let mut wrong = Vec::new();
+    for (file, bytes) in read {
+        let ours = BootBlock::parse(bytes).map(|b| format!("good {}", b.good)).unwrap_or_else(|_| "bad".into());
+        let line = text.lines().find_map(|l| l.trim_end().strip_prefix(&format!("ast_read {file} "))).unwrap_or("nothing");
+        if line != ours && !LAXER.contains(&file.as_str()) {
+            wrong.push(format!("{file}: GRUB {line}, host {ours}: {}", String::from_utf8_lossy(bytes).trim_end_matches('#')));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
