@@ -33,7 +33,7 @@ source "$ast_boot/grub.cfg"
 "#;
 
 /// Seconds after which it waits for something that does not come.
-const LIMIT: &str = "20";
+const LIMIT: &str = "60";
 /// Longest that the last resort waits before it starts again: this long it is watched.
 const LAST_RESORT: &str = "5";
 
