@@ -139,6 +139,9 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
     Ok(bare(&text))
 }
 
+/// Whoever presses `e` in the menu writes between these quotes: they stay in a line of their own.
+const EDITED: &str = "set ast_more=\"\"";
+
 /// The same with each function, entry and `if` at the top in one line of its own, and with no comment but the first line: GRUB takes its time for each
 /// line and each character, in every start. Nothing in it is quoted over the end of a line.
 fn bare(text: &str) -> String {
@@ -148,10 +151,16 @@ fn bare(text: &str) -> String {
         let opens = line.ends_with('{') || (line.starts_with("if ") && !line.ends_with("fi")) || (line.starts_with("for ") && !line.ends_with("done"));
         let closes = ["}", "fi", "done"].contains(&line);
         depth = (depth + usize::from(opens)).saturating_sub(usize::from(closes));
+        let edited = line == EDITED;
+        if edited && out.ends_with(' ') {
+            out.pop();
+            out.push('\n');
+        }
         out.push_str(line);
         let goes_on = ["{", "then", "else", "do"].iter().any(|word| line.ends_with(word));
         out.push_str(match depth {
             0 => "\n",
+            _ if edited => "\n",
             _ if goes_on => " ",
             _ => "; ",
         });
@@ -207,6 +216,7 @@ mod tests {
         let bare = bare(&text);
         assert_eq!(said(&bare), said(&text));
         assert!(bare.lines().count() * 3 < text.lines().count(), "{} lines of {}", bare.lines().count(), text.lines().count());
+        assert_eq!(bare.lines().filter(|line| *line == EDITED).count(), text.lines().filter(|line| line.trim() == EDITED).count());
         // What runs at the top stays in lines of its own, as `is_in` looks for it.
         assert!(bare.contains("\nset ast_fs="), "{bare}");
     }
