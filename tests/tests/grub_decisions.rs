@@ -3,22 +3,15 @@
 
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
-use ast::install::{Boot, Grub};
-use ast_tests::decide::disk::{DecisionDisk, Wish, initramfs};
+use ast::install::Boot;
+use ast_tests::decide::disk::{DecisionDisk, Wish, grub, initramfs};
 use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, more, on_trial, reads_alike, settled};
 use ast_tests::decide::Decider;
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::lab::grub::Suite;
 use std::time::Duration;
 
 /// Longest that a menu or a message may take; machines share two cores with builds.
 const SOON: Duration = Duration::from_secs(120);
-
-fn grub(suite: Suite, boot: Boot) -> Grub {
-    let found = build(&ast_tests::lab::cache::cache_dir(), suite).expect("a GRUB");
-    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
-    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
-    Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() }
-}
 
 fn disk(boot: Boot, suite: Suite, wish: &Wish) -> DecisionDisk {
     DecisionDisk::make(boot, &grub(suite, boot), wish)

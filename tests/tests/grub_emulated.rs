@@ -1,11 +1,11 @@
 //! What GRUB starts, asked of GRUB without a machine: the questions of `grub_decisions`, and more of those that nobody thought of.
 
 use ast::boot::block::BootBlock;
-use ast::install::{Boot, Grub};
-use ast_tests::decide::disk::{DecisionDisk, Wish};
+use ast::install::Boot;
+use ast_tests::decide::disk::{DecisionDisk, Wish, grub};
 use ast_tests::decide::emulated::Emulated;
 use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, more, odd_blocks, reads_alike};
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::lab::grub::Suite;
 
 /// States out of the model.
 const QUESTIONS: u64 = 60;
@@ -13,16 +13,8 @@ const QUESTIONS: u64 = 60;
 /// Blocks with values that nobody wrote.
 const ODD: usize = 1000;
 
-fn disk(boot: Boot, wish: &Wish) -> DecisionDisk {
-    let found = build(&ast_tests::lab::cache::cache_dir(), Suite::G206).expect("a GRUB");
-    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
-    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
-    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: Suite::G206.version().into() };
-    DecisionDisk::make(boot, &grub, wish)
-}
-
 fn column(name: &'static str, boot: Boot) {
-    let disk = disk(boot, &Wish::default());
+    let disk = DecisionDisk::make(boot, &grub(Suite::G206, boot), &Wish::default());
     let mut column = Column { name, disk: &disk, ask: Emulated::of(&disk) };
     core(&mut column);
     more(&mut column);
@@ -43,6 +35,6 @@ fn b1_b2_b4_b5_b6_b13_b16_decisions_with_the_block_on_the_esp() {
 fn b5_a_block_is_read_by_the_same_rule() {
     let read = [block_fixtures(), odd_blocks(ODD)].concat();
     assert!(read.iter().filter(|(_, bytes)| BootBlock::parse(bytes).is_ok()).count() > ODD / 10, "too few whole ones");
-    let disk = disk(Boot::BiosGap, &Wish { read: read.clone(), ..Wish::default() });
+    let disk = DecisionDisk::make(Boot::BiosGap, &grub(Suite::G206, Boot::BiosGap), &Wish { read: read.clone(), ..Wish::default() });
     reads_alike(&read, &Emulated::of(&disk).reads());
 }

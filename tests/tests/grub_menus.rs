@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ast::boot::block::{BootBlock, Mode, Trial};
 use ast::id::{ArmId, DeployId};
-use ast::install::{Boot, Grub};
+use ast::install::Boot;
 use ast_tests::decide::Decider;
-use ast_tests::decide::disk::{DecisionDisk, Wish};
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::decide::disk::{DecisionDisk, Wish, grub};
+use ast_tests::lab::grub::Suite;
 use ast_tests::vm::{Key, Offline};
 
 /// Longest that a menu or a message may take; machines share two cores with builds.
@@ -23,11 +23,7 @@ fn disk(suite: Suite, defaults: &str) -> DecisionDisk {
 }
 
 fn disk_by(boot: Boot, suite: Suite, defaults: &str) -> DecisionDisk {
-    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
-    let found = build(&ast_tests::lab::cache::cache_dir(), suite).expect("a GRUB");
-    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
-    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() };
-    DecisionDisk::make(boot, &grub, &Wish { defaults: Some(defaults.to_owned()), modules: true, ..Wish::default() })
+    DecisionDisk::make(boot, &grub(suite, boot), &Wish { defaults: Some(defaults.to_owned()), modules: true, ..Wish::default() })
 }
 
 /// Good 6, before it 5, 7 on trial with so many tries left.

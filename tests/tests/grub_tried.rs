@@ -3,22 +3,15 @@
 
 use ast::boot::block::BootBlock;
 use ast::id::{ArmId, CoreId, DeployId};
-use ast::install::{Boot, Grub};
+use ast::install::Boot;
 use ast_tests::decide::Decider;
-use ast_tests::decide::disk::{DecisionDisk, Other, Wish};
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::decide::disk::{DecisionDisk, Other, Wish, grub};
+use ast_tests::lab::grub::Suite;
 use ast_tests::vm::offline::Damage;
 
 const BUILD: &str = "0123456789abcdef";
 /// What the good one is started with: deployment 6, arming 4 with nothing left of it.
 const GOOD: &str = "6 good 4. ok";
-
-fn grub(suite: Suite, boot: Boot) -> Grub {
-    let found = build(&ast_tests::lab::cache::cache_dir(), suite).expect("a GRUB");
-    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
-    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
-    Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() }
-}
 
 fn disk(boot: Boot, old: Suite, new: Suite, lost: bool) -> DecisionDisk {
     let other = Other { id: BUILD.parse::<CoreId>().expect("an id"), grub: grub(new, boot), lost };

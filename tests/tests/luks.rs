@@ -3,11 +3,11 @@
 
 use ast::boot::block::{BootBlock, Mode, Trial};
 use ast::id::{ArmId, DeployId};
-use ast::install::{Boot, Grub};
+use ast::install::Boot;
 use ast_tests::decide::Decider;
-use ast_tests::decide::disk::{Copy, DecisionDisk, Key, Wish};
+use ast_tests::decide::disk::{Copy, DecisionDisk, Key, Wish, grub};
 use ast_tests::image::{self, Column, armed};
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::lab::grub::Suite;
 use ast_tests::lab::repo::State;
 use ast_tests::scenario::{BOOT, Scenario, judged, status};
 use ast_tests::vm::{Firmware, Kernel, Offline, Vm, cache_dir, initramfs, tool};
@@ -21,11 +21,7 @@ const PASSPHRASE: &str = include_str!("../lab/overlay/initramfs-encrypt/etc/luks
 
 /// A disk on which deployment 7 is on trial, 6 is the good one, and GRUB has this key.
 fn disk(boot: Boot, suite: Suite, key: Key) -> DecisionDisk {
-    let found = build(&cache_dir(), suite).unwrap();
-    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
-    let mkimage = found.tool("grub-mkimage").unwrap().remove(0).into();
-    let grub = Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() };
-    let disk = DecisionDisk::make(boot, &grub, &Wish { luks: Some(key), ..Wish::default() });
+    let disk = DecisionDisk::make(boot, &grub(suite, boot), &Wish { luks: Some(key), ..Wish::default() });
     disk.set_both(&trial());
     disk
 }

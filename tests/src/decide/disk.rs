@@ -2,6 +2,8 @@
 
 use super::kernel;
 use crate::image::luks;
+use crate::lab::cache::cache_dir;
+use crate::lab::grub::{Platform, Suite, build};
 use crate::vm::{Offline, offline::Mounted};
 use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
@@ -123,6 +125,14 @@ const DEPLOYMENTS: [(u32, Fault); 10] = [
     (13, Fault::NoSums),
     (15, Fault::Unreadable),
 ];
+
+/// The lab's GRUB of this release, for this way to start.
+pub fn grub(suite: Suite, boot: Boot) -> Grub {
+    let found = build(&cache_dir(), suite).expect("a GRUB");
+    let platform = if boot == Boot::Efi { Platform::Efi } else { Platform::Bios };
+    let mkimage = found.tool("grub-mkimage").expect("a tool").remove(0).into();
+    Grub { mkimage, modules: found.modules_dir(platform), version: suite.version().into() }
+}
 
 impl DecisionDisk {
     /// A disk that starts by `boot` with this GRUB.

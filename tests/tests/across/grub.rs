@@ -9,14 +9,15 @@ use ast::boot::medium::Medium;
 use ast::grub::install::write_script;
 use ast::grub::{ScriptConfig, Serial};
 use ast::id::DeployId;
-use ast::install::{Boot, Grub, Target, Terminal, table::Scheme};
+use ast::install::{Boot, Target, Terminal, table::Scheme};
 use ast::layout::{self, Part};
 use ast::loader::{self, Loader, Stage};
 use ast::store::document;
 use ast::store::machine::{Block, Firmware};
 use ast::sys::{btrfs, file, mount};
+use ast_tests::decide::disk::grub;
 use ast_tests::lab::cache::cache_dir;
-use ast_tests::lab::grub::{Platform, Suite, build};
+use ast_tests::lab::grub::Suite;
 use ast_tests::lab::repo::{self, State};
 
 use crate::bed::sh;
@@ -67,9 +68,7 @@ impl Bed {
         let serial = Some(Serial { unit: 0, speed: 115_200 });
         let config = ScriptConfig { fs_uuid: about.fs_uuid.clone(), block: about.block.clone().into(), serial };
         write_script(&grub_dir, &config).expect("script");
-        let found = build(&cache_dir(), Suite::G206).expect("a GRUB");
-        let modules = found.modules_dir(if boot == Boot::Efi { Platform::Efi } else { Platform::Bios });
-        let grub = Grub { mkimage: found.tool("grub-mkimage").expect("a tool").remove(0).into(), modules, version: "2.06".into() };
+        let grub = grub(Suite::G206, boot);
         let old = grub.install_to(boot, &grub_dir, &about.fs_uuid, &[], Terminal::Serial).expect("a core image");
         let dir = tempfile::tempdir().expect("dir");
         let disk = dir.path().join("disk");
