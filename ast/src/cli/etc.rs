@@ -49,7 +49,7 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<(), CommandError> {
     let ready = copy.finish()?;
     let mut locked = locked(global)?;
     let (plan, to) = plan_save_etc(&locked, d, &mine, from, ready.dir())?;
-    let done = locked.run(plan)?;
+    let done = locked.run_sealing(plan, ready)?;
     let text = format!("the booted /etc is saved as generation {} of snapshot {n}\n", to.generation);
     tell(global, json!({ "snapshot": n, "deployment": d, "set": to.to_string() }), &text, Some(&report))?;
     look_at(Some(&report))?;

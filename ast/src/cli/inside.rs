@@ -153,7 +153,7 @@ pub(super) fn once(
         Outcome::Save(document) => {
             progress::long_step(3, STEPS, &"look whether it is whole, and save it");
             let ready = copy.finish()?;
-            seal(global, set, &ready, what, description, document).map(Ended::Saved)
+            seal(global, set, ready, what, description, document).map(Ended::Saved)
         }
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn once(
 fn seal(
     global: &Global,
     set: SetId,
-    ready: &ReadyToSeal,
+    ready: ReadyToSeal,
     what: &str,
     description: Option<&str>,
     document: Value,
@@ -171,8 +171,9 @@ fn seal(
     if let (Some(text), Commit::Tree { after, .. }) = (description, &mut plan.commit) {
         after.describe(set.snapshot, text)?;
     }
-    let done = locked.run(plan)?;
-    for finding in ready.findings() {
+    let findings = ready.findings().to_vec();
+    let done = locked.run_sealing(plan, ready)?;
+    for finding in findings {
         global.say(format_args!("snapshot {} would not boot: {finding}", set.snapshot));
     }
     Ok(Saved { set: new, is_new: true, document: with_set(document, new), attention: attention(&locked, &done) })

@@ -18,7 +18,7 @@ use crate::progress;
 use crate::sys::{btrfs, file};
 use crate::verify::{self, Depth, Disk};
 use crate::volumes::{self, Mounts};
-use crate::work::{Parts, WorkError};
+use crate::work::{Parts, ReadyToSeal, WorkError};
 
 /// Judges a new deployment before it may be booted (S12).
 pub type Verify = fn(&Layout, DeployId) -> Result<(), RoomError>;
@@ -71,6 +71,12 @@ impl Store {
         self.has_space_for(0)
     }
 
+    /// Whether less than a tenth of the disk is free: time to delete what nobody misses.
+    pub fn is_tight(&self) -> Result<bool, StoreError> {
+        let (size, available) = btrfs::space(self.layout().snapshots())?;
+        Ok(available < size / 10)
+    }
+
     /// Whether there is space to begin something new that takes about this many bytes.
     ///
     /// Refuses: when there is less than is needed to end it well.
@@ -100,23 +106,43 @@ impl Locked {
     /// Refuses: a plan made for another tree or boot block, a document that only a newer ast may write, too little space to begin.
     /// Whatever fails before the commit leaves the machine as it was.
     pub fn run(&mut self, plan: Plan) -> Result<Done, StoreError> {
+        self.prepare(&plan)?;
+        Ok(self.follow(&plan))
+    }
+
+    /// The same, and `made_of`, the working copy that the plan was made of, is deleted beside what follows from the commit (or, as on any
+    /// error, before it).
+    pub fn run_sealing(&mut self, plan: Plan, made_of: ReadyToSeal) -> Result<Done, StoreError> {
+        self.prepare(&plan)?;
+        Ok(std::thread::scope(|scope| {
+            // It keeps a processor busy, while the rest waits for the disk. Without a thread it is deleted here and now.
+            let _beside = std::thread::Builder::new().name("discard".into()).spawn_scoped(scope, || drop(made_of));
+            self.follow(&plan)
+        }))
+    }
+
+    fn prepare(&mut self, plan: &Plan) -> Result<(), StoreError> {
         tracing::info!("{}", plan.what);
         self.staged = Staged::default();
         self.may_commit(&plan.commit)?;
         if plan.prepare.iter().any(|step| matches!(step, Step::Snapshot { .. } | Step::CreateSubvolume(_))) {
             self.has_space()?;
         }
-        if let Err(error) = self.prepare_and_commit(&plan) {
+        if let Err(error) = self.prepare_and_commit(plan) {
             // As long as this process lives it clears up behind itself; if that fails too, repair will.
             if let Err(second) = self.collect(false) {
                 tracing::warn!("what was prepared is left for the next repair: {second}");
             }
             return Err(error);
         }
+        Ok(())
+    }
+
+    fn follow(&mut self, plan: &Plan) -> Done {
         let mut done = Done { etc: self.merged.take(), ..Done::default() };
         for (index, step) in plan.after.iter().enumerate() {
             stop::point(&format!("after: {step}"));
-            progress::step(plan.prepare.len() + 2 + index, steps_of(&plan), step);
+            progress::step(plan.prepare.len() + 2 + index, steps_of(plan), step);
             if let Err(error) = self.perform(step) {
                 tracing::warn!("committed, but: {error}");
                 // Deleting needs everything before it to have been done, but not that everything else could be deleted.
@@ -125,7 +151,16 @@ impl Locked {
             }
         }
         stop::point("done");
-        Ok(done)
+        done
+    }
+
+    /// Package files that no snapshot has installed are gone from the machine's cache, and their space is there, unless somebody is at work
+    /// in a copy: those that a command has just fetched are in no snapshot yet.
+    ///
+    /// If interrupted: some are gone.
+    pub fn clean_cache(&self) -> Result<(), StoreError> {
+        collect::clean_cache(self)?;
+        Ok(btrfs::commit(self.layout().snapshots())?)
     }
 
     fn may_commit(&self, commit: &Commit) -> Result<(), StoreError> {
