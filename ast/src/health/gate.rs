@@ -39,6 +39,10 @@ pub struct Report {
 /// Units of the gate itself: they run while it looks.
 const OWN_UNITS: [&str; 2] = ["ast-health.service", "ast-autoupdate.service"];
 
+/// End of the names of units that wait for a network: that there is none says something of the world outside, not of the update (U3). A machine
+/// that has to be online says so with a check of its own.
+const OUTSIDE: &str = "-wait-online.service";
+
 /// The verdict about `seen`.
 ///
 /// A unit that is not in the baseline counts on a trial only: on the good deployment nothing is compared, and a printer that broke
@@ -61,6 +65,7 @@ pub fn judge(seen: &Seen) -> Report {
         let line = format!("unit {}: {}", failed.unit, failed.state);
         match &seen.baseline {
             Some(baseline) if baseline.units.contains(&failed.unit) => report.warnings.push(format!("{line}, as before")),
+            Some(_) if failed.unit.ends_with(OUTSIDE) => report.warnings.push(format!("{line}, which waits for a network")),
             Some(_) if seen.on_trial => report.evidence.push(format!("{line}, and it worked before this update")),
             Some(_) => report.warnings.push(line),
             None => report.warnings.push(format!("{line}, and it is not known whether that is new")),

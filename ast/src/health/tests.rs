@@ -132,14 +132,15 @@ fn u3_only_units_that_worked_before_count_and_only_on_a_trial() {
     let seen = Seen {
         on_trial: true,
         reached: true,
-        failed: vec![failed("old.service"), failed("new.service"), failed("noise.service"), failed("ast-autoupdate.service")],
+        failed: ["old.service", "new.service", "noise.service", "ast-autoupdate.service", "systemd-networkd-wait-online.service"].map(failed).into(),
         baseline,
         ignored: vec!["noise.service".into()],
         ..Seen::default()
     };
     let report = judge(&seen);
     assert_eq!(report.evidence, ["unit new.service: failed, and it worked before this update"]);
-    assert_eq!(report.warnings, ["unit old.service: failed, as before"]);
+    let outside = "unit systemd-networkd-wait-online.service: failed, which waits for a network";
+    assert_eq!(report.warnings, ["unit old.service: failed, as before", outside], "a router that is off is nobody's update");
     assert!(judge(&Seen { on_trial: false, ..seen.clone() }).healthy, "the good one is not left for a unit");
     assert!(judge(&Seen { baseline: None, ..seen.clone() }).healthy, "nobody knows whether it is new");
     assert!(!judge(&Seen { reached: false, failed: vec![], ..seen }).healthy);
