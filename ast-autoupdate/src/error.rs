@@ -45,6 +45,19 @@ pub enum Error {
     Lost,
 }
 
+impl Error {
+    /// Whether it is for want of space.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::NoSpace { .. }),
+            Self::Sys(error) => error.is_out_of_space(),
+            Self::Work(error) => error.is_out_of_space(),
+            Self::Pacman(error) => error.is_out_of_space(),
+            _ => false,
+        }
+    }
+}
+
 /// The error and what caused it, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -8,7 +8,7 @@ use ast::id::{ArmId, DeployId};
 use ast::retain;
 use ast::store::{Locked, Need, Store, StoreError};
 use ast::sys::lock::Wait;
-use ast::updates::{Effect, Ended, Event, Prepared, State, Updates};
+use ast::updates::{Effect, Ended, Event, MAX_INTERRUPTED, Prepared, State, Updates};
 
 use crate::baseline;
 use crate::cycle::LOCK_PATIENCE;
@@ -72,7 +72,10 @@ impl<'a> Hands<'a> {
             Effect::ClearTrial { d, arm } => self.clear_trial(d, arm, updates).map_err(Error::from),
             effect => self.work(effect, updates),
         };
-        After::Event(done.unwrap_or_else(|error| Event::WentWrong(chain(&error))))
+        After::Event(done.unwrap_or_else(|error| match error.is_out_of_space() {
+            true => Event::NoSpace(chain(&error)),
+            false => Event::WentWrong(chain(&error)),
+        }))
     }
 
     /// The steps that make an update; each takes up what the one before left in `self.work`.
@@ -82,10 +85,7 @@ impl<'a> Hands<'a> {
             (Effect::Check(set), _) => (Work::Nothing, Event::Checked(crate::update::check(&self.open()?, set, self.voice)?)),
             (Effect::Upgrade(set), _) => {
                 let store = self.lock()?;
-                if ast::care::give_up_if_needed(store.layout())? {
-                    self.voice.say(Message::Attention, "the disk is nearly full: what was set aside for updates is used now");
-                }
-                store.has_space()?;
+                self.make_room(&store, updates)?;
                 crate::update::upgrade(store.layout(), set, self.voice)?
             }
             (Effect::Verify, Work::Upgraded(copy)) => crate::update::verify(copy)?,
@@ -123,6 +123,23 @@ impl<'a> Hands<'a> {
             self.voice.say(Message::Warning, &format!("left for the next repair: {}", chain(&error)));
         }
         Ok(())
+    }
+
+    /// There is space for an update, as far as there can be without deleting a snapshot.
+    ///
+    /// Refuses: where there is none.
+    fn make_room(&self, store: &Locked, updates: &Updates) -> Result<(), Error> {
+        // What an attempt has fetched that is to be made again is worth keeping, as long as there is room for it.
+        let again = (1..=MAX_INTERRUPTED).contains(&updates.retry.attempts);
+        if (store.has_space().is_err() || !again && store.is_tight()?)
+            && let Err(error) = store.clean_cache()
+        {
+            self.voice.say(Message::Warning, &chain(&error));
+        }
+        if ast::care::give_up_if_needed(store.layout())? {
+            self.voice.say(Message::Attention, "the disk is nearly full: what was set aside for updates is used now");
+        }
+        Ok(store.has_space()?)
     }
 
     /// What fails now on the good deployment is nothing that its successor is to blame for.

@@ -10,11 +10,11 @@ use ast::plan::{Commit, Plan};
 use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
 use ast::updates::{Candidate, Change, Changes, Event};
-use ast::work::{Parts, ReadyToSeal, WorkError, WorkingCopy};
+use ast::work::{self, Parts, ReadyToSeal, WorkError, WorkingCopy};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::facts;
-use crate::voice::Voice;
+use crate::voice::{Message, Voice};
 
 /// Where databases are fetched for a look, below the documents: on disk, since /run is small. Emptied by nobody: the next look is faster.
 const SCRATCH: &str = "check";
@@ -63,11 +63,24 @@ pub fn upgrade(layout: &Layout, set: SetId, voice: &Voice) -> Result<(Work, Even
         tracing::info!(target: "pacman", "{line}");
     };
     match pacman::upgrade(&copy, Feed::Lines(&mut progress)) {
-        Ok(change) => Ok((Work::Upgraded(copy), Event::Upgraded(changes(&change)))),
+        Ok(change) => {
+            renew(&copy, voice);
+            Ok((Work::Upgraded(copy), Event::Upgraded(changes(&change))))
+        }
         Err(error) => match error.rejection() {
             Some(why) => Ok((Work::Nothing, Event::Rejected(why))),
             None => Err(error.into()),
         },
+    }
+}
+
+/// What the parent starts with and has rotted on disk is made anew: no deployment of it would be armed otherwise, and what boots today has the
+/// same blocks. Where that fails, the deploy says so.
+fn renew(copy: &WorkingCopy, voice: &Voice) {
+    match work::renew_boot(copy) {
+        Ok(rotten) if rotten.is_empty() => {}
+        Ok(rotten) => voice.say(Message::Attention, &format!("had rotted on disk, and was made anew: {}", rotten.join(", "))),
+        Err(error) => voice.say(Message::Warning, &chain(&error)),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::loader::{self, LoaderError, Wish};
 use crate::others;
 use crate::store::Done;
 use crate::sys::lock::Wait;
+use crate::work::renew_kernels;
 
 /// Whose, and what.
 #[derive(Debug, clap::Args)]
@@ -64,6 +65,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     };
     inside::change(global, n, false, &format!("build the initramfs of snapshot {n}"), |copy| {
         let streams = if global.json || global.quiet { Streams::Capture } else { Streams::Show };
+        for name in renew_kernels(copy)? {
+            global.say(format_args!("/boot/{name} of snapshot {n} had rotted on disk"));
+        }
         let ended = copy.run(&Invocation::new(Program::Mkinitcpio).arg("-P"), Options::new(streams))?;
         if !ended.status.success() {
             return Err(CommandError::new(Kind::World, format!("mkinitcpio failed in snapshot {n} ({})\n{}", ended.status, ended.tail()))

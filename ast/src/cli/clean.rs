@@ -60,6 +60,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let memory = memory(&store)?;
     let found = retain::look(&store, &memory, &keep)?;
     if global.dry_run || found.is_empty() {
+        if !global.dry_run {
+            locked(global)?.clean_cache()?;
+        }
         let plan = found.plan(&store)?.map_or_else(|| "nothing to do\n".to_owned(), |plan| plan.to_string());
         return if global.json { global.print_json(&document(&found, &[])) } else { print(&format!("{}{plan}", text(&found))) };
     }

@@ -114,6 +114,16 @@ impl PacmanError {
         }
     }
 
+    /// Whether it is for want of space.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Failed { cause, .. } => *cause == Cause::Space,
+            Self::Work(error) => error.is_out_of_space(),
+            Self::Sys(error) => error.is_out_of_space(),
+            _ => false,
+        }
+    }
+
     /// What pacman said, a line each, if it is the packages themselves that do not go together with what is there: the same ones fail the
     /// same way tomorrow, unlike a mirror, a disk or a key ring.
     pub fn rejection(&self) -> Option<Vec<String>> {

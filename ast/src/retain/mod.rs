@@ -88,7 +88,8 @@ pub fn look(store: &Store, updates: &Updates, keep: &Keep) -> Result<Retention, 
         unused: updates.leftovers.iter().map(|prepared| prepared.snapshot).collect(),
         keep: *keep,
         now: now(),
-        short: short.is_some() && vars.is_empty(),
+        // An update that found no room is a disk that is too full, whatever its owner wants to be free.
+        short: (short.is_some() || updates.no_space) && vars.is_empty(),
     };
     let snapshots = judge(&situation);
     let next = if short.is_some() { policy::in_the_way(&situation, &snapshots).collect() } else { Vec::new() };

@@ -31,7 +31,7 @@ pub struct Situation<'t> {
     pub keep: Keep,
     /// Seconds since 1970, of a clock that may be wrong.
     pub now: u64,
-    /// Whether less of the disk is free than [`Keep::min_free`] wants, with nothing on its way out.
+    /// Whether less of the disk is free than [`Keep::min_free`] wants, or than the last update needed, with nothing on its way out.
     pub short: bool,
 }
 

@@ -5,7 +5,7 @@ use super::document::Updates;
 use super::facts::{Facts, Request};
 use super::judge::{Cause, Result as Ending};
 use super::state::State;
-use super::step::{Effect, Ended, Refused};
+use super::step::{Effect, Ended, MAX_INTERRUPTED, Refused};
 use crate::boot::block::{Mode, Trial};
 use crate::boot::stage::Reached;
 use crate::cmdline::Why;
@@ -197,12 +197,14 @@ impl Updates {
     fn take_up(&mut self, state: State, facts: &Facts) -> State {
         let prepared = state.undeployed();
         let set = prepared.as_ref().and_then(|p| facts.own_set(p.snapshot));
+        // One that cannot be armed, whatever it is that keeps it from that, must not keep the next one from being made.
+        let hopeless = matches!(state, State::Deploying { .. }) && self.retry.attempts >= MAX_INTERRUPTED;
         match (state, set) {
             (State::Sealing { update, .. } | State::Verified { update, .. } | State::Deploying { update, .. }, Some(set)) => {
-                if update.parent == facts.parent {
+                if update.parent == facts.parent && !hopeless {
                     return State::Verified { update, set };
                 }
-                // The default is another one by now: this update is of a line that nobody follows any more.
+                // Or the default is another one by now: this update is of a line that nobody follows any more.
                 self.leave(prepared);
                 State::Idle
             }

@@ -71,6 +71,9 @@ pub struct Updates {
     /// What retention should have deleted and could not, a line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undeleted: Vec<String>,
+    /// Whether the last attempt at an update ended because the disk was full, and none came as far as a snapshot since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_space: bool,
     /// What the last updates changed that became the default: when the mirrors offer the same again, a person has gone back.
     pub promoted: Vec<Changes>,
     /// Steps of this cycle; not remembered.

@@ -34,7 +34,7 @@ pub use judge::evidence;
 pub use judge::{Cause, Outcome, Result as TrialResult, Verdict};
 pub use keep::{KeepError, load, pause, resume, save, tick};
 pub use state::{Candidate, Prepared, State};
-pub use step::{Effect, Ended, Event, Refused};
+pub use step::{Effect, Ended, Event, MAX_INTERRUPTED, Refused};
 pub use summary::{BlockedSet, Summary, TrialEnd};
 
 #[cfg(test)]

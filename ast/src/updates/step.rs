@@ -10,8 +10,8 @@ use crate::id::{ArmId, DeployId, SetId, SnapshotId};
 
 /// Steps of one cycle. The longest way through takes 10; more than this is a loop that nobody foresaw.
 const MAX_STEPS: u32 = 16;
-/// Attempts at one update that may be cut off before it is blocked.
-const MAX_INTERRUPTED: u32 = 5;
+/// Attempts at one update that may be cut off before it is blocked, or fail to arm it before it is given up.
+pub const MAX_INTERRUPTED: u32 = 5;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum Event {
     RebootDenied(String),
     /// What was asked for last failed; the world is as before, or Begin will tell.
     WentWrong(String),
+    /// It failed because the disk is full.
+    NoSpace(String),
     /// The health gate spoke about the trial that runs.
     Gate {
         /// The deployment.
@@ -156,7 +158,7 @@ impl Updates {
             (state, Event::Gate { d, arm, set, healthy, evidence }) => self.gate(state, d, arm, set, healthy, evidence),
             (State::Retaining, Event::Retained(undeleted)) => self.retained(undeleted),
             // No update waits for it.
-            (State::Retaining, Event::WentWrong(what)) => self.retained(vec![what]),
+            (State::Retaining, Event::WentWrong(what) | Event::NoSpace(what)) => self.retained(vec![what]),
             (State::Checking, Event::Checked(changes)) => self.checked(changes),
             (State::Upgrading { update }, Event::Upgraded(changes)) => self.upgraded(update, changes),
             (State::Upgrading { update }, Event::Whole) => self.go(State::Upgrading { update }, Effect::PlanSeal),
@@ -182,6 +184,11 @@ impl Updates {
             }
             (state, Event::TrialCleared) => self.stop(state, "the one start that was asked for is over", false),
             (state, Event::WentWrong(what)) => self.went_wrong(state, &what),
+            (state, Event::NoSpace(what)) => {
+                // Retention, at the next Begin, takes one more of the snapshots that stay only as long as there is room.
+                self.no_space = true;
+                self.went_wrong(state, &what)
+            }
             (state, event) => Err(Refused::Event { state: state.name(), event: format!("{event:?}").chars().take(80).collect() }),
         }
     }
@@ -265,6 +272,7 @@ impl Updates {
 
     pub(super) fn verified(mut self, update: Candidate, set: SetId) -> Next {
         self.retry = Default::default();
+        self.no_space = false;
         self.go(State::Verified { update, set }, Effect::PlanDeploy(set))
     }
 

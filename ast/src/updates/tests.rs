@@ -339,6 +339,22 @@ fn an_arming_that_did_not_happen_is_done_and_one_that_did_is_not_repeated() {
 }
 
 #[test]
+fn an_update_that_cannot_be_armed_is_given_up_and_the_mirrors_are_asked_again() {
+    let facts = Facts { ours: vec![set(2)], request: Request::Person, ..facts() };
+    let mut machine = at(State::Verified { update: candidate(), set: set(2) });
+    for _ in 0..5 {
+        let (begun, effects) = begin(machine, facts.clone());
+        assert_eq!(effects, vec![Effect::PlanDeploy(set(2))]);
+        let (planned, _) = begun.step(Event::DeployPlanned { d: DeployId::new(2), arm: ArmId::new(1) }).expect("planned");
+        (machine, _) = planned.step(Event::WentWrong("a file of /boot has rotted".into())).expect("wrong");
+    }
+    // Five times is enough: the next update may be the one that mends it.
+    let (machine, effects) = begin(machine, facts);
+    assert_eq!(effects, vec![Effect::Discard(candidate().prepared(SnapshotId::new(2))), Effect::Check(set(1))]);
+    assert!(machine.blocked.is_empty(), "no package is to blame");
+}
+
+#[test]
 fn a_seal_that_happened_is_taken_up() {
     let state = || State::Sealing { update: candidate(), snapshot: SnapshotId::new(2) };
     let there = Facts { ours: vec![set(2)], ..facts() };

@@ -19,6 +19,7 @@ mod litter;
 mod owner;
 mod parts;
 mod place;
+mod renew;
 mod resolv;
 mod terminal;
 mod updated;
@@ -36,6 +37,7 @@ pub use inside::{Bind, PACKAGE_CACHE, View, run_beside, run_inside};
 pub use owner::{ParseTokenError, Token};
 pub use parts::Parts;
 pub use place::Place;
+pub use renew::{renew_boot, renew_kernels};
 
 /// Why a working copy could not be made, entered or finished.
 #[derive(Debug, thiserror::Error)]

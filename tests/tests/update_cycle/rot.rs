@@ -8,6 +8,7 @@ use ast::id::{DeployId, SnapshotId};
 use ast::layout::Part;
 use ast::sys::btrfs;
 use ast::updates::Cause;
+use ast::work::Parts;
 use ast_tests::lab::repo::State;
 
 use super::bed::{Bed, skipped};
@@ -108,4 +109,60 @@ fn new_modules(bed: &Bed) -> String {
     let list = super::bed::sh(&format!("tar -tf {}", kernel.expect("a kernel").display()));
     let line = list.lines().find(|line| line.ends_with("/modules.builtin")).expect("modules");
     line.trim_end_matches("/modules.builtin").to_owned()
+}
+
+#[test]
+fn b2_s12_a_kernel_or_an_image_that_rots_is_made_anew_with_the_next_update() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let layout = bed.layout();
+    let sealed = |part: Part| layout.set_part("0.1".parse().expect("set"), part);
+    let boot = sealed(Part::Boot);
+    let read = |name: &str| fs::read(boot.join(name)).expect("there");
+    let kernel = read("vmlinuz-linux");
+    in_sealed(&boot, || {
+        for name in ["vmlinuz-linux", "initramfs-linux.img"] {
+            let mut bytes = read(name);
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(boot.join(name), bytes).expect("rotten");
+        }
+    });
+    // An update without a kernel.
+    let etc = sealed(Part::Etc).join("pacman.conf");
+    let conf = fs::read_to_string(&etc).expect("pacman.conf");
+    in_sealed(&sealed(Part::Etc), || fs::write(&etc, conf.replace("[options]", "[options]\nIgnorePkg = linux")).expect("written"));
+    bed.offer(State::V2);
+    let said = bed.cycle();
+    assert!(said.contains("had rotted on disk, and was made anew: initramfs-linux.img, vmlinuz-linux"), "{said}");
+    let d = bed.assert_armed("2-1");
+    let armed = layout.deployment_part(d, Part::Boot);
+    assert!(fs::read(armed.join("vmlinuz-linux")).expect("there") == kernel, "the very kernel of the package");
+    assert_eq!(ast::work::check_sums(&armed).expect("readable"), Vec::<std::path::PathBuf>::new());
+    assert!(ast::verify::check(&Parts::of_deployment(&layout, d), ast::verify::Disk::of(&layout)).is_empty(), "with an image that starts it");
+}
+
+#[test]
+fn u1_s12_an_update_that_cannot_be_armed_gives_way_to_the_next() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let layout = bed.layout();
+    bed.offer(State::V2);
+    // The /etc that runs cannot be merged into anything: something is in the way where a directory has to be.
+    let base = layout.deployment_etc_base(DeployId::new(1));
+    let away = base.with_file_name("away");
+    fs::rename(&base, &away).expect("gone");
+    for attempt in 1..=5 {
+        let out = bed.run(&["run", "--now"], None);
+        assert!(!out.status.success(), "attempt {attempt}: {}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(bed.updates().state.name(), "deploying", "attempt {attempt}");
+    }
+    fs::rename(&away, &base).expect("back");
+    bed.offer(State::V3);
+    bed.run(&["run", "--now"], None);
+    bed.assert_armed("3-1");
 }

@@ -284,3 +284,62 @@ fn u8_killed_at_any_step_the_next_cycle_finishes_it() {
         finished(theirs, &format!("killed at {name}: {text}"));
     }
 }
+
+#[test]
+fn c2_u8_an_update_that_finds_no_room_is_made_room_for() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let (oldest, _) = promoted(&bed);
+    promoted(&bed);
+    let (newest, d) = promoted(&bed);
+    bed.booted(&format!("d={d}\nset={newest}.1\nwhy=good\nenv=ok\n"));
+    bed.cycle();
+    assert_eq!(numbers(&bed), [0, 1, 2, 3], "all of them are within what is kept");
+
+    bed.offer(State::V2);
+    let full = bed.root.join("var/full");
+    super::fill(&bed, &full, 60);
+    let out = bed.run(&["run", "--now"], None);
+    assert!(!out.status.success() && bed.updates().no_space, "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(bed.store().tree().expect("tree").get(oldest).is_ok(), "it was not known before");
+    let out = bed.run(&["run", "--now"], None);
+    assert!(bed.store().tree().expect("tree").get(oldest).is_err(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(numbers(&bed), [0, 2, 3], "one at a time, and never what could be started");
+
+    fs::remove_file(&full).expect("removed");
+    let (_, _) = (used(&bed), bed.run(&["run", "--now"], None));
+    assert!(bed.store().block().expect("block").trial.is_some());
+    assert!(!bed.updates().no_space);
+}
+
+#[test]
+fn c2_what_was_fetched_for_nothing_goes_when_the_disk_is_tight() {
+    if skipped() {
+        return;
+    }
+    let bed = Bed::new();
+    let spare = bed.root.join("var/cache/pacman/pkg/spare-1-1-any.pkg.tar.zst");
+    let fetched = || fs::write(&spare, "x").expect("file");
+    fetched();
+    bed.offer(State::V2);
+    bed.cycle();
+    bed.assert_armed("2-1");
+    assert!(spare.exists(), "there is room");
+
+    bed.reset();
+    let (size, _) = btrfs::space(bed.layout().snapshots()).expect("space");
+    super::fill(&bed, &bed.root.join("var/full"), ((size / 10) >> 20) - 40);
+    let mut memory = bed.updates();
+    memory.retry.attempts = 1;
+    ast::updates::save(&bed.layout(), &mut memory).expect("saved");
+    bed.run(&["run", "--now"], None);
+    bed.assert_armed("2-1");
+    assert!(spare.exists(), "an attempt that was cut off goes on with what it had fetched");
+
+    bed.reset();
+    bed.run(&["run", "--now"], None);
+    bed.assert_armed("2-1");
+    assert!(!spare.exists());
+}

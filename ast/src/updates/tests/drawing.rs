@@ -40,6 +40,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("Superseded", Event::Superseded),
         ("TrialCleared", Event::TrialCleared),
         ("WentWrong", Event::WentWrong("x".into())),
+        ("NoSpace", Event::NoSpace("x".into())),
     ]
 }
 
