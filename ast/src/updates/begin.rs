@@ -62,7 +62,7 @@ impl Updates {
                 state => self.stop(state, format!("deployment {d} is on trial: waiting for its health checks"), false),
             };
         }
-        if let Some(cause) = self.cause(facts, trial) {
+        if let Some(cause) = self.cause(&state, facts, trial) {
             return self.judge(&state, facts, trial, cause);
         }
         // Somebody who picked an entry of the menu is looking at what it started.
@@ -76,12 +76,17 @@ impl Updates {
     }
 
     /// Why the trial is over, unless it is not.
-    fn cause(&self, facts: &Facts, trial: Trial) -> Option<Cause> {
+    fn cause(&self, state: &State, facts: &Facts, trial: Trial) -> Option<Cause> {
+        // The machine was restarted to try it, and the boot loader started the good one as if there were nothing to try: it reads another block
+        // than we do, or none. Restarting once more would end the same way, night after night.
+        let passed_over = matches!(state, State::AwaitingReboot { since, .. } if self.clock.before > *since)
+            && state.is_about(trial.deployment, facts.arm, facts.trial_set);
         match facts.why {
             Some(Why::Hash) => Some(Cause::Damaged),
             Some(Why::Load) => Some(Cause::NotLoaded),
             Some(Why::NoSave) => Some(Cause::NotCounted),
             Some(Why::Trial) if facts.another_root => Some(Cause::Initramfs),
+            Some(Why::Good | Why::Baked) if passed_over && trial.tries > 0 => Some(Cause::NotCounted),
             _ if trial.tries > 0 => None,
             _ => Some(self.cause_of_starts(facts, facts.arm)),
         }

@@ -199,6 +199,29 @@ fn a_machine_that_cannot_count_blames_no_package() {
 }
 
 #[test]
+fn b4_a_boot_loader_that_passes_a_trial_over_is_not_asked_for_ever() {
+    let armed = Facts { trial: trial(2, 3), arm: ArmId::new(1), trial_set: Some(set(2)), ..facts() };
+    let restarted = || {
+        let mut machine = at(awaiting());
+        machine.clock.tick("second", 60);
+        machine
+    };
+    for why in [Why::Good, Why::Baked] {
+        let facts = Facts { why: Some(why), ..armed.clone() };
+        let (machine, effects) = begin(restarted(), facts.clone());
+        assert_eq!(effects, vec![Effect::ClearTrial { d: DeployId::new(2), arm: ArmId::new(1) }]);
+        assert!(machine.blocked.is_empty() && !machine.due(), "no package is to blame, and the next attempt waits");
+        // Before the restart, and for what a person armed, it says nothing.
+        assert_eq!(begin(at(awaiting()), facts.clone()).1, vec![Effect::AskReboot]);
+        let theirs = Facts { trial: trial(9, 3), arm: ArmId::new(7), trial_set: Some(set(9)), ..facts };
+        assert!(matches!(begin(restarted(), theirs).1.as_slice(), [Effect::End(_)]));
+    }
+    // The default was picked in the menu: that is a person's choice.
+    let (machine, _) = begin(restarted(), Facts { why: Some(Why::Chosen), ..armed });
+    assert_eq!(machine.state, awaiting());
+}
+
+#[test]
 fn b9_a_trial_that_the_initramfs_replaced_is_judged_and_the_one_start_is_cleared() {
     let once = Some(Trial { deployment: DeployId::new(1), mode: Mode::Once, tries: 0 });
     let mut marks = stage(1, Reached::Initramfs);
