@@ -15,7 +15,8 @@ use ast::loader;
 use ast::store::{Locked, Store, StoreError};
 use ast::sys::file;
 use ast::sys::lock::Wait;
-use ast::updates::{Effect, Event};
+use ast::updates::{Effect, Event, Request};
+use ast::work::Parts;
 
 use crate::error::{Error, chain};
 use crate::memory::Memory;
@@ -96,7 +97,25 @@ fn look(sysroot: &Path, layout: &Layout, booted: &Booted, settings: &Settings, v
         Ok(failed) => seen.failed = failed,
         Err(error) => blind(&error, &mut seen),
     }
+    if let Err(error) = update_again(sysroot, layout, booted) {
+        seen.blind.push(format!("the next update could not be made here: {}", chain(&error)));
+    }
     (health::judge(&seen), seen.failed)
+}
+
+/// What an update needs of the machine is here after this one, too, as far as no mirror has to be asked: a trial that would be the last is not
+/// well. Only of a trial that the updater made: it all worked then, a few hours ago.
+fn update_again(sysroot: &Path, layout: &Layout, booted: &Booted) -> Result<(), Error> {
+    let (true, Some(d), Some(arm)) = (booted.on_trial(), booted.d, booted.arm) else { return Ok(()) };
+    // Without a memory it is not known whose it is.
+    let Ok(updates) = ast::updates::load(layout) else { return Ok(()) };
+    let state = &updates.state;
+    let Some(set) = state.prepared().filter(|_| state.is_about(d, arm, booted.set)).and(booted.set) else { return Ok(()) };
+    // Whoever holds the lock may hold it for long: that is no fault of the update.
+    if let Ok(store) = Store::open(sysroot)?.lock(Wait::Up(LOCK_PATIENCE / 6)) {
+        crate::facts::gather(&store, &updates, Request::Start)?;
+    }
+    Ok(ast::pacman::answers(&Parts::of_set(layout, set))?)
 }
 
 fn run_checks(checks: &[health::Check], settings: &Settings, deadline: Instant, voice: &Voice) -> Vec<Ran> {

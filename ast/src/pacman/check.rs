@@ -55,6 +55,14 @@ pub fn check_updates(parts: &Parts, scratch: &Path) -> Result<Vec<Update>, Pacma
     Ok(parse(&ask(&["-Qu"])?.text()))
 }
 
+/// The pacman of the system in `parts` runs there, reads its settings, and lists what is installed. Asks no mirror.
+pub fn answers(parts: &Parts) -> Result<(), PacmanError> {
+    let view = View { parts, writable: false, cache: None, binds: &[] };
+    let database = Path::new("/").join(PACMAN_DB);
+    let ask = Invocation::new(Program::Pacman).args(["-Q", "--logfile", "/dev/null", "--dbpath"]).arg(database);
+    judged(run_inside(view, &ask, Options::capture().env("LC_ALL", "C.UTF-8").timeout(LIMIT))?).map(drop)
+}
+
 /// Lines of `pacman -Qu`: `name old -> new`, with `[ignored]` behind what an owner holds back.
 fn parse(text: &str) -> Vec<Update> {
     let mut found: Vec<Update> = text

@@ -21,7 +21,7 @@ mod version;
 pub use aur::{AurError, BuildCause, SrcInfoError};
 pub use cache::spare_files;
 pub use cause::Cause;
-pub use check::{Update, check_updates, update_fingerprint};
+pub use check::{Update, answers, check_updates, update_fingerprint};
 pub use local::held;
 pub use pristine::owned_in_etc;
 pub use profile::{ProfileError, load_profile};

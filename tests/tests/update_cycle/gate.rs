@@ -9,12 +9,13 @@ use std::process::Command;
 use ast::boot::block::BootBlock;
 use ast::boot::stage::{Reached, Stage};
 use ast::deploy::{self, Etc, How};
-use ast::id::{ArmId, DeployId, SnapshotId};
+use ast::id::{ArmId, DeployId, SetId, SnapshotId};
 use ast::layout::{self, Part};
 use ast::store::document;
 use ast::store::machine::{Block, Machine};
+use ast::sys::btrfs;
 use ast::sys::lock::Wait;
-use ast::updates::TrialResult;
+use ast::updates::{Candidate, Changes, State, TrialResult};
 
 use super::bed::{Bed, sh, skipped};
 
@@ -176,6 +177,43 @@ fn the_gate_under_a_real_systemd() {
     let (status, text) = start(&bed, d, &record(d, arm), true);
     assert_eq!(status, COMPLETE, "{text}");
     assert_eq!(bed.store().block().expect("block").trial.map(|t| t.deployment), Some(theirs), "{text}");
+}
+
+#[test]
+fn u1_u3_an_update_after_which_none_could_be_made_is_not_well() {
+    if skipped() {
+        return;
+    }
+    let bed = bed();
+    let set: SetId = "0.1".parse().expect("set");
+    // As the updater remembers one of its own.
+    let ours = |bed: &Bed| {
+        let (d, arm) = trial(bed, &[], &[]);
+        let update = Candidate { parent: set, changes: Changes::default() };
+        let mut memory = bed.updates();
+        memory.state = State::AwaitingReboot { update, set, d, arm, since: memory.now() };
+        ast::updates::save(&bed.layout(), &mut memory).expect("saved");
+        (d, arm)
+    };
+    let (good, arm) = ours(&bed);
+    let (status, text) = start(&bed, good, &record(good, arm), true);
+    assert_eq!(status, COMPLETE, "{text}");
+    assert_eq!(bed.store().block().expect("block").good, good, "{text}");
+
+    let root = bed.layout().set_part(set, Part::Root);
+    btrfs::set_read_only(&root, false).expect("opened");
+    fs::write(root.join("usr/bin/pacman"), "#!/bin/sh\necho the database is of another version >&2\nexit 1\n").expect("broken");
+    btrfs::set_read_only(&root, true).expect("sealed");
+    let (d, arm) = ours(&bed);
+    let (status, text) = start(&bed, d, &record(d, arm), true);
+    assert_eq!(status, REBOOTED, "{text}");
+    assert_eq!(bed.store().block().expect("block").good, good);
+    let seen = stage(&bed).evidence.join("\n");
+    assert!(seen.contains("the next update could not be made here") && seen.contains("of another version"), "{seen}");
+    // What a person puts on trial is that person's choice.
+    let (d, arm) = trial(&bed, &[], &[]);
+    let (status, text) = start(&bed, d, &record(d, arm), true);
+    assert_eq!(status, COMPLETE, "{text}");
 }
 
 /// What a kiosk boots to that needs nothing of multi-user.target.
