@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use ast::boot::block::BootBlock;
 use ast::boot::medium::{Medium, Which};
-use ast::layout;
+use ast::deploy::{self, Etc, How};
+use ast::layout::{self, Part};
 use ast::store::document::{self, DocumentError};
 use ast::store::machine::{Block, Machine};
-use ast::sys::file;
+use ast::sys::{btrfs, file};
 use ast::updates::{self, Updates};
 use common::*;
 
@@ -318,4 +319,59 @@ fn s10_a_history_that_cannot_be_read_is_begun_anew() {
     did(&machine, &["--yes", "del", "2"], &[]);
     assert_eq!(ok(&machine, &["history"]).lines().count(), 2);
     assert_well(&machine);
+}
+
+#[test]
+fn u7_a_file_of_etc_that_cannot_be_read_fails_no_deploy() {
+    if skipped() {
+        return;
+    }
+    let mut machine = machine();
+    let layout = machine.layout();
+    let etc_of = |name: &str| layout.set_part(set(name), Part::Etc);
+    let write_into = |etc: &Path, files: &[(&str, &str)]| {
+        btrfs::set_read_only(etc, false).expect("opened");
+        for (name, text) in files {
+            file::replace(&etc.join(name), text.as_bytes()).expect("written");
+        }
+        btrfs::set_read_only(etc, true).expect("sealed");
+    };
+    write_into(&etc_of("1.1"), &[("cache", "cache of one"), ("hosts", "hosts of one"), ("same", "same in both"), ("gone", "gone here"), ("passwd", "root:x:0:0::/:\n")]);
+    write_into(&etc_of("2.1"), &[("cache", "cache of two"), ("hosts", "hosts of two"), ("gone", "gone of two"), ("bad", "bad of two"), ("passwd", "root:x:0:0::/:\n")]);
+    let merged = |machine: &Machine1, of: u32, etc| {
+        let mut locked = machine.lock();
+        let (plan, new) = deploy::plan_deploy(&locked, n(of), How::NoTrial, etc).expect("a plan");
+        locked.run(plan).map(|done| (new, done.etc))
+    };
+    let (from, _) = merged(&machine, 1, Etc::OfSnapshot).expect("deployed");
+    let here = layout.deployment_part(from, Part::Etc);
+    let base = layout.deployment_etc_base(from);
+    for (name, text) in [("hosts", "hosts of mine"), ("own", "own of mine"), ("bad", "bad of mine")] {
+        file::replace(&here.join(name), text.as_bytes()).expect("edited");
+    }
+    file::remove_if_exists(&here.join("gone")).expect("removed");
+    machine.spoil(&[&here.join("cache"), &here.join("own"), &here.join("same"), &base.join("hosts"), &base.join("gone"), &etc_of("2.1").join("bad")]);
+    let (new, report) = merged(&machine, 2, Etc::MergedFrom(from)).expect("deployed");
+    let into = layout.deployment_part(new, Part::Etc);
+    let told = report.expect("a report").to_look_at();
+    for name in ["cache", "own", "bad", "same"] {
+        let line = format!("/etc/{name}: cannot be read");
+        assert!(told.iter().any(|told| told.starts_with(&line)), "{name}: {told:?}");
+    }
+    assert_eq!(text(&into.join("cache")), "cache of two");
+    assert_eq!(text(&into.join("bad")), "bad of mine");
+    // Its own base alone: it was edited, or it would share those blocks.
+    assert_eq!((text(&into.join("hosts")), text(&into.join("hosts.pacnew"))), ("hosts of mine".into(), "hosts of two".into()));
+    assert!(!into.join("own").exists() && !into.join("gone").exists());
+    // It is a clone in all three of them.
+    let (same, report) = merged(&machine, 1, Etc::MergedFrom(from)).expect("deployed");
+    assert!(layout.deployment_part(same, Part::Etc).join("same").exists());
+    assert!(report.expect("a report").to_look_at().iter().any(|line| line.starts_with("/etc/same: cannot be read")));
+    // Nobody is locked out by what packages bring.
+    let here = layout.deployment_part(same, Part::Etc);
+    file::replace(&here.join("passwd"), b"root:x:0:0::/:\nme:x:1000:1000::/:\n").expect("edited");
+    machine.spoil(&[&here.join("passwd")]);
+    let error = merged(&machine, 2, Etc::MergedFrom(same)).expect_err("deployed without its accounts");
+    assert!(error.to_string().contains("passwd"), "{error}");
+    assert_eq!(machine.store().block().expect("a block").good, same);
 }

@@ -52,7 +52,14 @@ pub struct Repaired {
 impl Repaired {
     /// Whether a person should hear of it (exit code 5), rather than it being the daily business after a boot or a deploy.
     pub fn needs_attention(&self) -> bool {
-        !self.problems.is_empty() || self.mended.iter().any(|m| matches!(m, Mended::Tree(_) | Mended::Machine(_) | Mended::Copy(_) | Mended::Block(_) | Mended::Menu(_)))
+        !self.problems.is_empty() || self.mended.iter().any(Mended::was_damage)
+    }
+}
+
+impl Mended {
+    /// Whether something was not as it had been written, which a person should hear of: the disk may be failing.
+    pub const fn was_damage(&self) -> bool {
+        matches!(self, Self::Tree(_) | Self::Machine(_) | Self::Copy(_) | Self::Block(_) | Self::Menu(_))
     }
 }
 
