@@ -171,6 +171,32 @@ fn u9_a_memory_of_updates_that_cannot_be_read_ends_no_cycle() {
 }
 
 #[test]
+fn s6_numbers_that_cannot_be_read_end_no_deploy_and_are_not_given_twice() {
+    if skipped() {
+        return;
+    }
+    let mut machine = machine();
+    let path = document_at(&machine, layout::NUMBERS);
+    let deployed = |machine: &Machine1| {
+        let mut locked = machine.lock();
+        let (plan, d) = deploy::plan_deploy(&locked, n(1), How::NoTrial, Etc::OfSnapshot).expect("a plan");
+        drop(locked.run(plan).expect("committed"));
+        d
+    };
+    // The first one leaves no older copy.
+    let mut last = deployed(&machine);
+    for _ in 0..2 {
+        machine.spoil(&[&path]);
+        assert!(found(&machine).contains("numbers.json"), "{}", found(&machine));
+        assert!(!machine.lock().may_delete());
+        let next = deployed(&machine);
+        assert!(next > last, "{next} after {last}");
+        assert!(machine.lock().may_delete());
+        last = deployed(&machine);
+    }
+}
+
+#[test]
 fn b5_a_copy_of_the_boot_block_that_cannot_be_read_is_written_from_the_other() {
     if skipped() {
         return;

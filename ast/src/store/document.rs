@@ -60,6 +60,17 @@ pub enum DocumentError {
     },
 }
 
+impl DocumentError {
+    /// Whether no copy of it can be had any more: damaged, or not given back by the disk. For what can do without.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Sys(error) => error.is_unreadable(),
+            _ => false,
+        }
+    }
+}
+
 /// What is wrong with the bytes of a document.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {

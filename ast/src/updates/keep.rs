@@ -25,7 +25,7 @@ pub fn load(layout: &Layout) -> Result<Updates, DocumentError> {
             }
             loaded.body
         }
-        Err(error) if is_lost(&error) => {
+        Err(error) if error.is_loss() => {
             tracing::warn!("what was remembered of updates is lost: {error}");
             Updates::default()
         }
@@ -33,15 +33,6 @@ pub fn load(layout: &Layout) -> Result<Updates, DocumentError> {
     };
     tick(&mut updates)?;
     Ok(updates)
-}
-
-/// Whether no copy of it can be had any more, on this disk.
-fn is_lost(error: &DocumentError) -> bool {
-    match error {
-        DocumentError::Damaged { .. } => true,
-        DocumentError::Sys(error) => error.is_unreadable(),
-        _ => false,
-    }
 }
 
 /// Beside the document: held for the length of one write, while a cycle may run or not.
