@@ -70,6 +70,9 @@ pub fn run(sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Err
 
 fn to_its_end(store: Store, memory: &mut Memory, sysroot: &Path, request: Request, voice: &Voice) -> Result<Ended, Error> {
     let locked = store.lock(Wait::Up(LOCK_PATIENCE))?;
+    for mended in locked.repaired().mended.iter().filter(|mended| mended.was_damage()) {
+        voice.say(Message::Attention, &format!("repair: {mended}"));
+    }
     for problem in &locked.repaired().problems {
         voice.say(Message::Attention, &format!("repair: {}", chain(problem)));
     }

@@ -22,7 +22,8 @@ use crate::error::{Error, chain};
 pub fn gather(store: &Locked, updates: &Updates, request: Request) -> Result<Facts, Error> {
     let block = store.boot_block()?;
     let booted = store.booted().cloned().unwrap_or_default();
-    let stage = file::read_if_exists(&store.layout().document(STAGE))?.unwrap_or_default();
+    // One that cannot be read says nothing, as one that is not there: the block has counted, and no update would ever come again.
+    let stage = file::read_if_readable(&store.layout().document(STAGE))?.unwrap_or_default();
     // The initramfs knows what it mounted even where the record is lost.
     let settings = autoupdate::load(store.sysroot()).0;
     let (spare, undeleted) = match request {

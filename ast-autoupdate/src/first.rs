@@ -58,7 +58,7 @@ pub fn start(sysroot: &Path, voice: &Voice) -> ExitCode {
 /// The stage file says that this start reached userspace.
 fn mark(layout: &Layout, booted: &Booted) -> Result<(), SysError> {
     let path = layout.document(STAGE);
-    let text = file::read_if_exists(&path)?.unwrap_or_default();
+    let text = file::read_if_readable(&path)?.unwrap_or_default();
     let stage = Stage::parse(&String::from_utf8_lossy(&text));
     if stage.arm != booted.arm || stage.arm.is_none() {
         return Ok(());

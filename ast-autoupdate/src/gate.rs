@@ -197,7 +197,7 @@ pub fn promote(sysroot: &Path, booted: &Booted, voice: &Voice) -> Result<bool, S
 /// The stage file says why this start failed.
 fn leave_evidence(layout: &Layout, evidence: &[String]) -> Result<(), Error> {
     let path = layout.document(STAGE);
-    let text = file::read_if_exists(&path)?.unwrap_or_default();
+    let text = file::read_if_readable(&path)?.unwrap_or_default();
     let mut stage = ast::boot::stage::Stage::parse(&String::from_utf8_lossy(&text));
     for line in evidence {
         stage.add_evidence(&format!("gate: {line}"));

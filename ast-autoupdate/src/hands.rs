@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ast::config::autoupdate;
 use ast::deploy;
+use ast::etc::{Outcome, shown};
 use ast::id::{ArmId, DeployId};
 use ast::retain;
 use ast::store::{Locked, Need, Store, StoreError};
@@ -119,7 +120,11 @@ impl<'a> Hands<'a> {
     }
 
     fn finish(&self, store: &mut Locked, plan: ast::plan::Plan) -> Result<(), StoreError> {
-        for error in store.run(plan)?.unfinished {
+        let done = store.run(plan)?;
+        for conflict in done.etc.iter().flat_map(|etc| &etc.conflicts).filter(|conflict| conflict.outcome == Outcome::Unreadable) {
+            self.voice.say(Message::Attention, &format!("{}: {}", shown(&conflict.path), conflict.outcome));
+        }
+        for error in done.unfinished {
             self.voice.say(Message::Warning, &format!("left for the next repair: {}", chain(&error)));
         }
         Ok(())

@@ -201,7 +201,7 @@ pub fn leave_evidence_or_say(layout: &Layout, what: &str, voice: &Voice) {
 
 fn leave_evidence(layout: &Layout, what: &str) -> Result<()> {
     let path = layout.document(STAGE);
-    let text = file::read_if_exists(&path)?.unwrap_or_default();
+    let text = file::read_if_readable(&path)?.unwrap_or_default();
     let mut stage = Stage::parse(&String::from_utf8_lossy(&text));
     stage.add_evidence(what);
     file::replace(&path, stage.to_string().as_bytes())?;

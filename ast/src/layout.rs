@@ -47,9 +47,10 @@ pub const BOOT_ENV: &str = "ast.env";
 pub const MOUNT_POINTS: [&str; 13] = [".snapshots", "boot", "dev", "efi", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
 
 /// First 512-byte sector of copy A of a raw boot block, counted from the start of the btrfs device
-/// (512 KiB: inside the first MiB, which btrfs leaves alone; 512, GRUB's own offset, is avoided).
+/// (512 KiB: inside the first MiB, which btrfs leaves alone; 512, GRUB's own offset, is avoided). The page that it begins (4 KiB) is ours: the rest
+/// of it is zeros once the copy was unreadable and is written anew.
 pub const RAW_BLOCK_A_SECTOR: u64 = 1024;
-/// The same of copy B (768 KiB: another page than A).
+/// The same of copy B (768 KiB: another page than A, and as much ours).
 pub const RAW_BLOCK_B_SECTOR: u64 = 1536;
 /// Copy A on the ESP or the small FAT partition.
 pub const FILE_BLOCK_A: &str = "ast/a/block";

@@ -14,6 +14,9 @@ use crate::sys::{SysError, device, file};
 /// Bytes in a sector, as GRUB counts them.
 pub(super) const SECTOR: u64 = 512;
 
+// Each raw copy begins a page, so that this can be written whole.
+const _: () = assert!((RAW_BLOCK_A_SECTOR * SECTOR) % file::PAGE as u64 == 0 && (RAW_BLOCK_B_SECTOR * SECTOR) % file::PAGE as u64 == 0);
+
 /// One of the two copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Which {
@@ -63,6 +66,13 @@ pub enum MediumError {
     /// It was written, but reads back differently.
     #[error("copy {0:?} of the boot block in {1} does not read back as it was written")]
     ReadBack(Which, PathBuf),
+}
+
+impl MediumError {
+    /// Whether the disk did not give back what it holds there.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Sys(error) if error.is_unreadable())
+    }
 }
 
 /// Both copies as they are now.
@@ -254,8 +264,12 @@ impl Open<'_> {
         let (path, offset) = self.place(which);
         let bytes = block.encode()?;
         let is_file = matches!(self.medium, Medium::Files { .. } | Medium::Mounted { .. });
-        if is_file && file::read_if_exists(&path)?.is_none_or(|there| there.len() != BLOCK_SIZE) {
-            // Deleted or of another length: made anew, since there is nothing whole to overwrite in place.
+        if matches!(self.medium, Medium::Raw { .. }) && self.read(which).is_err_and(|error| error.is_unreadable()) {
+            // A write mends a bad sector, but not one of less than a page: that would be read first. The rest of the page is nobody's.
+            return self.write_page(which, &path, offset, &bytes);
+        }
+        if is_file && file::read_if_readable(&path)?.is_none_or(|there| there.len() != BLOCK_SIZE) {
+            // Deleted, of another length or unreadable: made anew, since there is nothing whole to overwrite in place.
             file::make_dirs(path.parent().unwrap_or(Path::new("/")))?;
             file::replace(&path, &bytes)?;
         } else {
@@ -265,6 +279,16 @@ impl Open<'_> {
             Ok(back) if back == *block => Ok(()),
             _ => Err(MediumError::ReadBack(which, path)),
         }
+    }
+
+    /// The page of a raw copy is the block and zeros, written without being read, and read back from the device.
+    fn write_page(&self, which: Which, path: &Path, offset: u64, bytes: &[u8; BLOCK_SIZE]) -> Result<(), MediumError> {
+        let mut page = vec![0; file::PAGE];
+        if let Some(start) = page.first_chunk_mut() {
+            *start = *bytes;
+        }
+        file::write_page(path, offset, &page)?;
+        if file::read_at_from_device(path, offset, file::PAGE)? == page { Ok(()) } else { Err(MediumError::ReadBack(which, path.to_owned())) }
     }
 
     /// Where its FAT filesystem is seen, if it has one.

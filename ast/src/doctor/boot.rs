@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::deploy::record;
-use crate::grub::install::baked_in;
+use crate::grub::install::{self, baked_in};
 use crate::id::{DeployId, SetId};
 use crate::luks::{self, Header, LuksError};
 use crate::store::machine::Machine;
@@ -141,10 +141,11 @@ pub(super) fn menu(store: &Store) -> Vec<String> {
     if store.starts_with_original() {
         return Vec::new();
     }
-    let dir = store.grub_dir();
+    let (dir, ours) = (store.grub_dir(), store.grub_dir().join("ast"));
     let files = ["grub.cfg", "ast/menu.cfg", "ast/menu.sums", "ast/good.cfg"].map(|name| dir.join(name));
     let empty = files.iter().filter(|path| std::fs::metadata(path).map_or(true, |m| m.len() == 0));
-    empty.map(|path| format!("{} is missing or empty", path.display())).collect()
+    let unreadable = install::derived(&ours).filter_map(|path| file::read_if_exists(&path).err()).map(|error| error.to_string());
+    empty.map(|path| format!("{} is missing or empty", path.display())).chain(unreadable).collect()
 }
 
 #[cfg(test)]

@@ -59,8 +59,10 @@ pub(super) fn documents(store: &Store) -> Vec<String> {
             Err(error) => found.push(error.to_string()),
         }
         let older = file::old_copy(&path).ok().filter(|older| older.exists());
-        if let Some(Err(DocumentError::Damaged { path, why })) = older.map(|older| document::load_if_exists::<Value>(&older)) {
-            found.push(format!("the older copy {}: {why}", path.display()));
+        match older.map(|older| document::load_if_exists::<Value>(&older)) {
+            Some(Err(DocumentError::Damaged { path, why })) => found.push(format!("the older copy {}: {why}", path.display())),
+            Some(Err(DocumentError::Sys(error))) => found.push(format!("the older copy: {error}")),
+            _ => {}
         }
     }
     found

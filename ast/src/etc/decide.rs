@@ -76,6 +76,9 @@ impl Decided {
         if self.pacnew.contains(path) {
             return;
         }
+        if is_lost(mine) || is_lost(new) {
+            return self.unreadable(path, mine);
+        }
         if let (Some(bytes), Some(mine), Some(new)) = (self.accounts.get(path).cloned(), mine, new) {
             return self.account(path, bytes, base, mine, new);
         }
@@ -118,6 +121,20 @@ impl Decided {
                 self.conflict(path, Outcome::KeptMine);
             }
         }
+    }
+
+    /// A file that cannot be read on the device is taken as unchanged; of the packages' that cannot be, the device's is better than nothing. One bad
+    /// sector must not end deploys for ever, and what cannot be read helps nobody where it is.
+    fn unreadable(&mut self, path: &Path, mine: Option<&Node>) {
+        match self.goal {
+            Goal::Deployment if is_one_of(path, &OF_SNAPSHOT) => return,
+            Goal::Snapshot if is_identity(path) => return,
+            _ => {}
+        }
+        if mine.is_some() && !is_lost(mine) {
+            self.carry(path);
+        }
+        self.conflict(path, Outcome::Unreadable);
     }
 
     fn keep_with_pacnew(&mut self, path: &Path) {
@@ -222,6 +239,12 @@ impl Decided {
             self.actions.push(Action::Meta(path.to_owned(), merged.clone()));
         }
     }
+}
+
+/// Whether the disk does not give it back. A base that it does not is one that differs from both: where the device's can be read it is another
+/// one, or it would share those blocks.
+fn is_lost(node: Option<&Node>) -> bool {
+    node.is_some_and(|node| node.kind == Kind::Unreadable)
 }
 
 /// What is compared of a file's content.

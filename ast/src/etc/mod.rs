@@ -75,7 +75,8 @@ pub enum Goal {
 
 /// `into`, which holds the new set's `/etc`, is the merge of what was changed on the device and itself.
 ///
-/// Never fails because of what the directories hold; only because one cannot be read or written.
+/// Never fails because of what the directories hold; only because one cannot be read or written. A single file that the disk does not give back
+/// is [`Outcome::Unreadable`], unless it says who may log in.
 /// If interrupted: `into` is a mixture, each path whole; what it belongs to is garbage still.
 pub fn merge(edited: &Edited, into: &Path, goal: Goal) -> Result<Report, SysError> {
     let judged = judge(edited, into, goal)?;

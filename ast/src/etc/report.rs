@@ -28,6 +28,8 @@ pub enum Outcome {
     TookNew,
     /// Accounts with the same number and different names are both there.
     SameNumber,
+    /// The disk does not give back one of the two: the other is taken.
+    Unreadable,
 }
 
 impl Outcome {
@@ -39,12 +41,13 @@ impl Outcome {
             Self::StaysDeleted => "stays-deleted",
             Self::TookNew => "took-new",
             Self::SameNumber => "same-number",
+            Self::Unreadable => "unreadable",
         }
     }
 
     /// Whether somebody should look at it (exit code 5).
     pub const fn wants_a_look(self) -> bool {
-        matches!(self, Self::Pacnew | Self::KeptMine | Self::SameNumber)
+        matches!(self, Self::Pacnew | Self::KeptMine | Self::SameNumber | Self::Unreadable)
     }
 }
 
@@ -55,6 +58,7 @@ impl std::fmt::Display for Outcome {
             Self::KeptMine => "changed here, and of another type or gone in the package: yours is kept",
             Self::StaysDeleted => "deleted here and changed by a package: it stays deleted",
             Self::TookNew => "generated anew with the packages: theirs is taken",
+            Self::Unreadable => "cannot be read here, or not as the packages bring it: the other one is taken; the disk may be failing",
             Self::SameNumber => "two accounts have the same number: give one of them another",
         })
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::accounts::Owners;
+use super::accounts::{FILES, Owners};
 use crate::sys::{At, SysError, file};
 
 /// What a path is.
@@ -23,6 +23,8 @@ pub(super) struct Node {
 pub(super) enum Kind {
     Dir(BTreeMap<OsString, Node>),
     File([u8; 32]),
+    /// A file whose content the disk does not give back.
+    Unreadable,
     Link(PathBuf),
     /// A device, a pipe: type and device number.
     Special(u32, u64),
@@ -95,7 +97,12 @@ fn read(path: &Path, below: &Path, meta: &Metadata, links: &mut Links) -> Result
         if meta.nlink() > 1 {
             links.entry((meta.dev(), meta.ino())).or_default().push(below.to_owned());
         }
-        Kind::File(digest(path)?)
+        match digest(path) {
+            Ok(digest) => Kind::File(digest),
+            // Who may log in is not given up for what packages bring.
+            Err(error) if error.is_unreadable() && !FILES.iter().any(|name| below == Path::new(name)) => Kind::Unreadable,
+            Err(error) => return Err(error),
+        }
     } else if meta.is_symlink() {
         Kind::Link(fs::read_link(path).at("read the link", path)?)
     } else if meta.file_type().is_socket() {

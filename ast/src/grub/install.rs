@@ -2,6 +2,8 @@
 //!
 //! GRUB reads a menu only if it matches its sums, and `good.cfg` only if it is whole, so every state in between these renames
 //! is one that it knows to handle. `grub.cfg` itself is not touched here but by [`write_script`].
+//!
+//! What the disk does not give back is replaced like what is not there: all of it is derived, and GRUB cannot read it either.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,10 @@ use crate::sys::file;
 
 /// The `grub.cfg` of the original Python program, below GRUB's directory, on a machine that was its.
 pub const ORIGINAL_MENU: &str = "ast/original.cfg";
+/// The baked entry, below the directory of the menu.
+const GOOD: &str = "good.cfg";
+/// The one before.
+const GOOD_BEFORE: &str = "good.prev.cfg";
 /// What `grub.cfg` is like, below GRUB's directory, if ast wrote it.
 const SCRIPT_SUMS: &str = "ast/grub.sums";
 
@@ -98,7 +104,7 @@ pub fn write_menu(grub_dir: &Path, input: &MenuInput) -> Result<(), GrubError> {
 pub fn previous_follows(grub_dir: &Path) -> Result<bool, GrubError> {
     let mut files = Vec::new();
     for name in ["snapshots", "menu"] {
-        let Some(text) = file::read_if_exists(&grub_dir.join(format!("{name}.cfg")))? else { continue };
+        let Some(text) = file::read_if_readable(&grub_dir.join(format!("{name}.cfg")))? else { continue };
         let sums = menu::sums(&format!("{name}.prev.cfg"), &text).into_bytes();
         for (suffix, bytes) in [("cfg", text), ("sums", sums)] {
             files.extend(if_other(grub_dir.join(format!("{name}.prev.{suffix}")), bytes)?);
@@ -108,30 +114,39 @@ pub fn previous_follows(grub_dir: &Path) -> Result<bool, GrubError> {
     Ok(!files.is_empty())
 }
 
-/// `good.cfg` in `grub_dir` names `baked`; the one before is `good.prev.cfg`. In its place already: nothing is written.
+/// Every file that the menu and the baked entries in `grub_dir` are made of, but for the groups of a long list.
+pub fn derived(grub_dir: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    let pairs = ["menu", "menu.prev", "snapshots", "snapshots.prev"].into_iter().flat_map(|name| ["cfg", "sums"].map(|suffix| format!("{name}.{suffix}")));
+    pairs.chain([GOOD.to_owned(), GOOD_BEFORE.to_owned()]).map(|name| grub_dir.join(name))
+}
+
+/// `good.cfg` in `grub_dir` names `baked`; the one before is `good.prev.cfg`. In its place already: nothing is written. One before that cannot be
+/// read becomes the same: as long as nobody knows what it names, nothing may be deleted.
 ///
 /// If interrupted: the old or the new one is there, whole. The caller commits with `syncfs`.
 pub fn write_good(grub_dir: &Path, baked: &Baked) -> Result<(), GrubError> {
     let bytes = baked.encode()?;
     file::make_dirs(grub_dir)?;
-    let path = grub_dir.join("good.cfg");
-    if let Some(old) = file::read_if_exists(&path)? {
-        if old == bytes {
-            return Ok(());
-        }
+    let (path, before) = (grub_dir.join(GOOD), grub_dir.join(GOOD_BEFORE));
+    let old = file::read_if_readable(&path)?;
+    if old.as_ref() != Some(&bytes) {
         // Only a whole one is worth keeping: else two bad ones would be left after two damages.
-        if Baked::parse(&old).is_ok() {
-            file::replace(&grub_dir.join("good.prev.cfg"), &old)?;
+        if let Some(old) = old.filter(|old| Baked::parse(old).is_ok()) {
+            file::replace(&before, &old)?;
         }
+        file::replace(&path, &bytes)?;
     }
-    Ok(file::replace(&path, &bytes)?)
+    match file::read_if_exists(&before) {
+        Err(error) if error.is_unreadable() => Ok(file::replace(&before, &bytes)?),
+        other => Ok(other.map(drop)?),
+    }
 }
 
 /// The deployments that `good.cfg` and `good.prev.cfg` in `grub_dir` name: they are never deleted (S14).
 pub fn baked_in(grub_dir: &Path) -> Result<Vec<Baked>, GrubError> {
     let mut all = Vec::new();
-    for name in ["good.cfg", "good.prev.cfg"] {
-        let bytes = file::read_if_exists(&grub_dir.join(name))?;
+    for name in [GOOD, GOOD_BEFORE] {
+        let bytes = file::read_if_readable(&grub_dir.join(name))?;
         all.extend(bytes.and_then(|bytes| Baked::parse(&bytes).ok()));
     }
     Ok(all)
@@ -208,7 +223,7 @@ fn pair(dir: &Path, name: &str, text: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, G
     let of = |name: &str, text: &[u8]| of(dir, name, text);
     let prev = format!("{name}.prev");
     let new = of(name, text.as_bytes());
-    let Some(old) = file::read_if_exists(&dir.join(format!("{name}.cfg")))? else { return Ok(new.into()) };
+    let Some(old) = file::read_if_readable(&dir.join(format!("{name}.cfg")))? else { return Ok(new.into()) };
     if !is_there(&of(name, &old))? {
         return Ok(new.into());
     }
@@ -229,7 +244,7 @@ fn of(dir: &Path, name: &str, text: &[u8]) -> [(PathBuf, Vec<u8>); 2] {
 /// Each file holds this already.
 fn is_there(files: &[(PathBuf, Vec<u8>)]) -> Result<bool, GrubError> {
     for (path, bytes) in files {
-        if file::read_if_exists(path)?.as_ref() != Some(bytes) {
+        if file::read_if_readable(path)?.as_ref() != Some(bytes) {
             return Ok(false);
         }
     }
@@ -238,7 +253,7 @@ fn is_there(files: &[(PathBuf, Vec<u8>)]) -> Result<bool, GrubError> {
 
 /// The file, unless it holds this already: most often the menu before is kept already.
 fn if_other(path: PathBuf, bytes: Vec<u8>) -> Result<Option<(PathBuf, Vec<u8>)>, GrubError> {
-    let same = file::read_if_exists(&path)?.is_some_and(|there| there == bytes);
+    let same = file::read_if_readable(&path)?.is_some_and(|there| there == bytes);
     Ok((!same).then_some((path, bytes)))
 }
 

@@ -134,11 +134,18 @@ fn titles(layout: &Layout, block: &BootBlock) -> Vec<(DeployId, String)> {
     named.into_iter().filter_map(title).collect()
 }
 
+/// What is in them; nothing where it cannot be read: then the new one is another.
 fn contents(dir: &Path) -> Result<Vec<Option<Vec<u8>>>, SysError> {
     ["good.cfg", "menu.cfg", "menu.sums", "snapshots.cfg", "snapshots.sums"]
         .iter()
-        .map(|name| file::read_if_exists(&dir.join(name)))
+        .map(|name| file::read_if_readable(&dir.join(name)))
         .collect()
+}
+
+/// Files of the menu that the disk does not give back, in words. [`menu`] makes them anew.
+pub(super) fn unreadable(store: &Store) -> Vec<String> {
+    let Ok(Some(dir)) = menu_dir(store) else { return Vec::new() };
+    install::derived(&dir).filter_map(|path| file::read_if_exists(&path).err()).filter(SysError::is_unreadable).map(|error| error.to_string()).collect()
 }
 
 /// `good.cfg` starts `good`. One that does already is left, even if the deployment's own file is damaged since.

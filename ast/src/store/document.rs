@@ -60,6 +60,17 @@ pub enum DocumentError {
     },
 }
 
+impl DocumentError {
+    /// Whether no copy of it can be had any more: damaged, or not given back by the disk. For what can do without.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Sys(error) => error.is_unreadable(),
+            _ => false,
+        }
+    }
+}
+
 /// What is wrong with the bytes of a document.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
@@ -72,6 +83,9 @@ pub enum Damage {
     /// The file is gone while its older copy is there.
     #[error("it is gone, only its older copy is there")]
     Gone,
+    /// The disk does not give it back, while its older copy can be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(std::io::Error),
 }
 
 #[derive(Serialize)]
@@ -104,7 +118,8 @@ pub struct Loaded<T> {
     pub writable: bool,
 }
 
-/// The document at `path`; its older copy, with the reason, when it is damaged or gone.
+/// The document at `path`; its older copy, with the reason, when it is damaged or gone, or the disk does not give it back. When it gives back
+/// neither, nothing is known to be damaged: that is an error of the disk.
 ///
 /// Refuses: what only a newer ast can read, even if the older copy could be read.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError> {
@@ -112,6 +127,16 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError
         Ok(loaded) => return Ok(loaded),
         Err(damage @ DocumentError::Damaged { .. }) => damage,
         Err(DocumentError::Missing(path)) => DocumentError::Damaged { path, why: Damage::Gone },
+        Err(DocumentError::Sys(error)) if error.is_unreadable() => {
+            return match load_one(&file::old_copy(path)?) {
+                Ok(older) => {
+                    let damage = DocumentError::Damaged { path: path.to_owned(), why: Damage::Unreadable(error.source) };
+                    Ok(Loaded { damage: Some(damage), ..older })
+                }
+                Err(newer @ DocumentError::NewerToRead { .. }) => Err(newer),
+                Err(_) => Err(error.into()),
+            };
+        }
         Err(other) => return Err(other),
     };
     match load_one(&file::old_copy(path)?) {
@@ -155,12 +180,22 @@ fn load_one<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, DocumentError
 pub fn save<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
     may_write(path)?;
     let bytes = encode(path, body)?;
-    match load_one::<Value>(path) {
-        // A damaged one must not push out the good older copy.
-        Err(DocumentError::Damaged { .. }) => file::replace(path, &bytes)?,
-        _ => file::replace_keeping_old(path, &bytes)?,
-    }
+    if pushes_out(path)? { file::replace_keeping_old(path, &bytes)? } else { file::replace(path, &bytes)? }
     Ok(())
+}
+
+/// Whether what is at `path` may become the older copy. What is damaged must not push out a good one, and what the disk does not give back
+/// gets a name of its own.
+fn pushes_out(path: &Path) -> Result<bool, DocumentError> {
+    match load_one::<Value>(path) {
+        Err(DocumentError::Damaged { .. }) => Ok(false),
+        Err(DocumentError::Sys(error)) if error.is_unreadable() => {
+            tracing::warn!("{error}: it is written anew");
+            file::set_aside(path)?;
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
 }
 
 /// What the document at `path` is to say waits beside it, for the sync that comes before [`publish`].
@@ -174,13 +209,11 @@ pub fn stage<T: Serialize>(path: &Path, body: &T) -> Result<(), DocumentError> {
 
 /// As [`save`], with what was staged and is on disk by now.
 pub fn publish(path: &Path) -> Result<(), DocumentError> {
-    match load_one::<Value>(path) {
-        Err(DocumentError::Damaged { .. }) => {
-            file::publish(path)?;
-            Ok(file::fsync_dir(path.parent().unwrap_or(Path::new("/")))?)
-        }
-        _ => Ok(file::publish_keeping_old(path)?),
+    if pushes_out(path)? {
+        return Ok(file::publish_keeping_old(path)?);
     }
+    file::publish(path)?;
+    Ok(file::fsync_dir(path.parent().unwrap_or(Path::new("/")))?)
 }
 
 /// The older copy of the document at `path` says what that says now, on a place of its own. For documents that are hardly ever written: nothing
@@ -194,7 +227,7 @@ pub fn save_older_copy(path: &Path) -> Result<(), DocumentError> {
     }
     let older = file::old_copy(path)?;
     let bytes = file::read(path)?;
-    if file::read_if_exists(&older)?.is_none_or(|there| there != bytes) {
+    if file::read_if_readable(&older)?.is_none_or(|there| there != bytes) {
         file::replace(&older, &bytes)?;
     }
     Ok(())
@@ -210,15 +243,19 @@ pub fn encode<T: Serialize>(path: &Path, body: &T) -> Result<Vec<u8>, DocumentEr
     Ok(bytes)
 }
 
-/// Fails if a newer ast wrote the document at `path` in a way that this one would spoil. A damaged or missing one may be written.
+/// Fails if a newer ast wrote the document at `path` in a way that this one would spoil. A damaged or missing one may be written, and so may
+/// one that the disk does not give back, unless its older copy is such a one.
 pub fn may_write(path: &Path) -> Result<(), DocumentError> {
     #[derive(Deserialize)]
     struct Writer {
         min_writer: u32,
     }
     // Looks at nothing but the one number, so that it is found in envelopes of any later shape.
-    let needs =
-        file::read_if_exists(path)?.and_then(|bytes| serde_json::from_slice::<Writer>(&bytes).ok()).map_or(0, |writer| writer.min_writer);
+    let bytes = match file::read_if_exists(path) {
+        Err(error) if error.is_unreadable() => file::read_if_readable(&file::old_copy(path)?)?,
+        other => other?,
+    };
+    let needs = bytes.and_then(|bytes| serde_json::from_slice::<Writer>(&bytes).ok()).map_or(0, |writer| writer.min_writer);
     if needs > VERSION { Err(DocumentError::NewerToWrite { path: path.to_owned(), needs }) } else { Ok(()) }
 }
 

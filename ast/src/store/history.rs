@@ -27,13 +27,21 @@ pub struct Line {
     pub later: Later,
 }
 
-/// The line is at the end of the history at `path`; the oldest ones are gone when there are too many.
+/// The line is at the end of the history at `path`; the oldest ones are gone when there are too many. One that the disk does not give back is
+/// set aside, and begun anew.
 ///
 /// If interrupted: a torn line may be there, which [`read`] passes over.
 pub fn append(path: &Path, line: &Line) -> Result<(), SysError> {
     // A string, a number and a map of strings always serialise.
     let text = serde_json::to_string(line).unwrap_or_default();
-    let bytes = file::read_if_exists(path)?.unwrap_or_default();
+    let bytes = match file::read_if_exists(path) {
+        Err(error) if error.is_unreadable() => {
+            tracing::warn!("{error}: it is begun anew");
+            file::set_aside(path)?;
+            return file::replace(path, format!("{text}\n").as_bytes());
+        }
+        other => other?.unwrap_or_default(),
+    };
     let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).collect();
     let torn = bytes.last().is_some_and(|b| *b != b'\n');
     if lines.len() < KEEP + SLACK && !torn {

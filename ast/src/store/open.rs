@@ -237,7 +237,7 @@ impl Store {
             Ok(Some(loaded)) => (Some(loaded.body), if loaded.damage.is_some() { LOST_NUMBERS } else { 1 }),
             Ok(None) => (None, 1),
             // Lost: what can still be seen has to do, with a wide step away from it.
-            Err(DocumentError::Damaged { .. }) => (None, LOST_NUMBERS),
+            Err(error) if error.is_loss() => (None, LOST_NUMBERS),
             Err(error) => return Err(error.into()),
         };
         let block = self.block().ok();

@@ -2,8 +2,6 @@
 //!
 //! The order is part of the promise (S14): tree, boot block, links and menu, sync, and only then anything is deleted.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::document::{self, DocumentError, Loaded};
@@ -32,6 +30,8 @@ pub enum Mended {
     Counters,
     /// Neither copy was whole; both now name what the baked entry or the running system names.
     Block(String),
+    /// This file of the menu could not be read; it was made anew.
+    Menu(String),
     /// Links or menu were not what tree and block say.
     Derived(&'static str),
     /// A live change of this deployment was made to its end, or what is left of one is gone.
@@ -52,7 +52,14 @@ pub struct Repaired {
 impl Repaired {
     /// Whether a person should hear of it (exit code 5), rather than it being the daily business after a boot or a deploy.
     pub fn needs_attention(&self) -> bool {
-        !self.problems.is_empty() || self.mended.iter().any(|m| matches!(m, Mended::Tree(_) | Mended::Machine(_) | Mended::Copy(_) | Mended::Block(_)))
+        !self.problems.is_empty() || self.mended.iter().any(Mended::was_damage)
+    }
+}
+
+impl Mended {
+    /// Whether something was not as it had been written, which a person should hear of: the disk may be failing.
+    pub const fn was_damage(&self) -> bool {
+        matches!(self, Self::Tree(_) | Self::Machine(_) | Self::Copy(_) | Self::Block(_) | Self::Menu(_))
     }
 }
 
@@ -61,9 +68,10 @@ impl std::fmt::Display for Mended {
         match self {
             Self::Tree(why) => write!(f, "the tree was rebuilt from its older copy and what is on disk, because {why}"),
             Self::Machine(why) => write!(f, "machine.json was written anew from its older copy, because {why}"),
-            Self::Copy(name) => write!(f, "copy {name} of the boot block was damaged and is whole again"),
+            Self::Copy(name) => write!(f, "copy {name} of the boot block was damaged or could not be read, and is whole again"),
             Self::Counters => write!(f, "both copies of the boot block are as GRUB left the one it read"),
             Self::Block(what) => write!(f, "both copies of the boot block were damaged; they now say: {what}"),
+            Self::Menu(why) => write!(f, "a file of the menu was made anew, because {why}"),
             Self::Derived(what) => write!(f, "the {what} now follow the tree and the boot block"),
             Self::Live(d) => write!(f, "what a live change of deployment {d} had left is settled"),
             Self::Deleted(what) => write!(f, "{what} was left over and is deleted"),
@@ -125,7 +133,7 @@ fn tree(locked: &mut Locked) -> Result<(), StoreError> {
     };
     let path = store.layout().document(layout::TREE);
     stop::point("repair: tree");
-    keep_damaged(&path)?;
+    file::set_aside(&path)?;
     document::save(&path, store.tree()?)?;
     locked.repaired.mended.push(Mended::Tree(damage.to_string()));
     Ok(())
@@ -137,7 +145,7 @@ fn machine(locked: &mut Locked) -> Result<(), StoreError> {
     match document::load_if_exists::<Machine>(&path) {
         Ok(Some(Loaded { body, damage: Some(damage), .. })) => {
             stop::point("repair: machine");
-            keep_damaged(&path)?;
+            file::set_aside(&path)?;
             document::save(&path, &body)?;
             locked.repaired.mended.push(Mended::Machine(damage.to_string()));
         }
@@ -145,14 +153,6 @@ fn machine(locked: &mut Locked) -> Result<(), StoreError> {
         Ok(Some(_)) => document::save_older_copy(&path).unwrap_or_else(|error| tracing::warn!("no older copy: {error}")),
         // What needs it says so.
         Ok(None) | Err(_) => {}
-    }
-    Ok(())
-}
-
-/// A damaged document is kept for whoever wants to know.
-fn keep_damaged(path: &Path) -> Result<(), StoreError> {
-    if let Some(bytes) = file::read_if_exists(path)? {
-        file::replace(&path.with_extension("json.damaged"), &bytes)?;
     }
     Ok(())
 }
@@ -175,11 +175,13 @@ fn block(store: &mut Store) -> Result<(BootBlock, Option<Mended>), StoreError> {
     let medium = store.medium()?;
     let copies = medium.read();
     let damaged = |copy: &Result<BootBlock, MediumError>| copy.as_ref().err().is_some_and(is_damage);
+    // While the other one is whole, what the disk does not give back is damage too: a write mends it, or its read-back says that it does not.
+    let lost = |copy: &Result<BootBlock, MediumError>| damaged(copy) || copy.as_ref().err().is_some_and(MediumError::is_unreadable);
     let (block, mended) = match &copies {
         Copies { a: Ok(a), b: Ok(b) } if a == b => return Ok((a.clone(), None)),
         Copies { a: Ok(a), b: Ok(_) } => (a.clone(), Mended::Counters),
-        Copies { a: Ok(a), b } if damaged(b) => (a.clone(), Mended::Copy('B')),
-        Copies { a, b: Ok(b) } if damaged(a) => (b.clone(), Mended::Copy('A')),
+        Copies { a: Ok(a), b } if lost(b) => (a.clone(), Mended::Copy('B')),
+        Copies { a, b: Ok(b) } if lost(a) => (b.clone(), Mended::Copy('A')),
         Copies { a, b } if damaged(a) && damaged(b) => {
             let block = rebuild(store)?;
             let said = Mended::Block(Spoken(&block).to_string());
@@ -238,7 +240,12 @@ fn unreadable_documents(store: &Store) -> Vec<StoreError> {
 fn derived(locked: &mut Locked) -> Result<(), StoreError> {
     let links = derive::links(&locked.store)?;
     let menu = match locked.boot_block() {
-        Ok(block) => derive::menu(&locked.store, block, None)?,
+        Ok(block) => {
+            let unreadable = derive::unreadable(&locked.store);
+            let changed = derive::menu(&locked.store, block, None)?;
+            locked.repaired.mended.extend(unreadable.into_iter().map(Mended::Menu));
+            changed
+        }
         Err(_) => false,
     };
     if menu {

@@ -100,15 +100,27 @@ pub fn publish_keeping_old(path: &Path) -> Result<()> {
 }
 
 fn keep_old(path: &Path) -> Result<()> {
-    const ACTION: &str = "keep the older copy of";
-    let old = old_copy(path)?;
+    keep_as(path, &old_copy(path)?)
+}
+
+/// What is at `path`, if anything is, is found as `NAME.damaged` too, for whoever wants to know. It is not read: it may be what cannot be. As
+/// long as it has a name, nothing else is put on its bad sectors. The caller replaces `path`, which syncs both names.
+///
+/// If interrupted: `path` is as before.
+pub fn set_aside(path: &Path) -> Result<()> {
+    keep_as(path, &beside(path, "", ".damaged")?)
+}
+
+/// The file at `path`, if there is one, is `kept` too.
+fn keep_as(path: &Path, kept: &Path) -> Result<()> {
+    const ACTION: &str = "give a second name to";
     // The same file under a second name: nothing of it has to be written again, and the directory is synced once, for both names.
-    let link = beside(&old, ".", ".tmp")?;
+    let link = beside(kept, ".", ".tmp")?;
     remove_if_exists(&link)?;
     match fs::hard_link(path, &link) {
         Ok(()) => {
             saw(Change::Linked(path, &link));
-            fs_rename(&link, &old)?;
+            fs_rename(&link, kept)?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).at(ACTION, path),
@@ -242,6 +254,21 @@ pub fn write_in_place(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Bytes in a page: the kernel reads and writes a device in no smaller pieces, and reads what is not written whole first.
+pub const PAGE: usize = 4096;
+
+/// The page at `offset` of `path` holds `bytes`, and the device has them. Nothing is read before: what was there may be what cannot be.
+///
+/// If interrupted: each of its sectors is old or new.
+pub fn write_page(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    const ACTION: &str = "overwrite the page in";
+    let file = OpenOptions::new().write(true).open(path).at(ACTION, path)?;
+    file.write_all_at(bytes, offset).at(ACTION, path)?;
+    file.sync_data().at(ACTION, path)?;
+    saw(Change::InPlace(path));
+    Ok(())
+}
+
 /// `length` bytes at `offset` of `path`.
 pub fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
@@ -272,6 +299,14 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The same for what can be made anew: `None` also when the disk does not give it back.
+pub fn read_if_readable(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read_if_exists(path) {
+        Err(error) if error.is_unreadable() => Ok(None),
+        other => other,
     }
 }
 

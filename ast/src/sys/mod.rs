@@ -42,6 +42,11 @@ impl SysError {
         matches!(self.errno(), Some(nix::errno::Errno::ENOSPC | nix::errno::Errno::EDQUOT))
     }
 
+    /// Whether the disk did not give back what it holds there (EIO): a bad sector, or content that its checksum does not fit. Asked of a read alone.
+    pub fn is_unreadable(&self) -> bool {
+        self.errno() == Some(nix::errno::Errno::EIO)
+    }
+
     /// Whether the path does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == std::io::ErrorKind::NotFound

@@ -12,15 +12,21 @@ use crate::sys::{At, SysError, file};
 /// Kernel's id of this start.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What is remembered, its clock set; an empty memory when there never was one, or when it is damaged together with its older copy:
-/// block and tree tell what matters, and a machine that cannot remember must still update itself.
+/// What is remembered, its clock set; an empty memory when there never was one, or when it is damaged together with its older copy, or the disk
+/// gives back neither: block and tree tell what matters, and a machine that cannot remember must still update itself.
 ///
 /// Refuses: a document of a newer ast that this one cannot read.
 pub fn load(layout: &Layout) -> Result<Updates, DocumentError> {
     let mut updates: Updates = match document::load_if_exists(&layout.document(UPDATES)) {
-        Ok(loaded) => loaded.map(|loaded| loaded.body).unwrap_or_default(),
-        Err(damage @ DocumentError::Damaged { .. }) => {
-            tracing::warn!("what was remembered of updates is lost: {damage}");
+        Ok(None) => Updates::default(),
+        Ok(Some(loaded)) => {
+            if let Some(damage) = loaded.damage {
+                tracing::warn!("what is remembered of updates is that of its older copy: {damage}");
+            }
+            loaded.body
+        }
+        Err(error) if error.is_loss() => {
+            tracing::warn!("what was remembered of updates is lost: {error}");
             Updates::default()
         }
         Err(error) => return Err(error),

@@ -150,6 +150,27 @@ impl Machine1 {
         run("losetup", &["-d", &self.device.to_string_lossy()]);
     }
 
+    /// Whatever is written from now on, until the disk is taken out, is beside the metadata, however short: there it can be spoilt.
+    pub fn keep_short_files_apart(&self) {
+        run("mount", &["-o", "remount,max_inline=0", &self.root.join(".snapshots").to_string_lossy()]);
+    }
+
+    /// The disk no longer gives back these files, written since [`Machine1::keep_short_files_apart`]: their bytes are other ones than their checksums say.
+    pub fn spoil(&mut self, files: &[&Path]) {
+        let bytes: Vec<Vec<u8>> = files.iter().map(|path| file::read(path).expect("read")).collect();
+        file::syncfs(self.layout().snapshots()).expect("synced");
+        self.unplug();
+        for bytes in bytes {
+            spoil_in(&self.disk, &bytes);
+        }
+        self.plug();
+        self.keep_short_files_apart();
+        for path in files {
+            let error = file::read(path).expect_err("it can be read");
+            assert!(error.is_unreadable(), "{error}");
+        }
+    }
+
     pub fn layout(&self) -> Layout {
         Layout::of_sysroot(&self.root)
     }
@@ -210,6 +231,24 @@ impl Drop for Machine1 {
             drop(ast::sys::mount::unmount_lazy(&self.root.join(at)));
         }
     }
+}
+
+/// Every place in the image of a disk where a file with these bytes begins is spoilt: older copies of the same content too, which nobody reads.
+pub fn spoil_in(image: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    const BLOCK: usize = 4096;
+    let first = bytes.get(..bytes.len().min(BLOCK)).filter(|first| !first.is_empty()).expect("a file that is not empty");
+    let disk = std::fs::File::options().read(true).write(true).open(image).expect("the image");
+    let length = disk.metadata().expect("the image").len();
+    let (mut block, mut found) = (vec![0; BLOCK], 0);
+    for at in (0..length).step_by(BLOCK) {
+        disk.read_exact_at(&mut block, at).expect("the image");
+        if block.starts_with(first) {
+            disk.write_all_at(b"spoilt", at).expect("the image");
+            found += 1;
+        }
+    }
+    assert!(found > 0, "its bytes are nowhere on the disk");
 }
 
 /// What an installer leaves below `root`, where the subvolumes are seen already: base 0.1, deployment 1 of it, its boot block.
