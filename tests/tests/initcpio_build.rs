@@ -7,13 +7,20 @@ use std::process::{Command, Output};
 
 const RELEASE: &str = "6.1.0-lab";
 /// Modules of a pretended kernel: `name` or `name: needs`.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 15] = [
     "btrfs: kernel/xor.ko kernel/libcrc32c.ko",
     "xor:",
     "libcrc32c:",
     "crc32c_generic:",
     "overlay:",
     "i6300esb:",
+    "lpc_ich: kernel/mfd-core.ko",
+    "i2c-i801: kernel/i2c-smbus.ko",
+    "intel_pmc_bxt:",
+    "iTCO_wdt:",
+    "softdog:",
+    "mfd-core:",
+    "i2c-smbus:",
     "vfat: kernel/fat.ko",
     "fat:",
 ];
@@ -81,8 +88,10 @@ fn the_image_has_our_program_and_what_it_mounts_with() {
     assert!(out.status.success(), "{}", told(&out));
     let names = unpack(dir.path(), "-t --quiet");
     let module = |name: &str| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko");
-    let wanted = ["btrfs", "xor", "libcrc32c", "crc32c_generic", "vfat", "fat", "i6300esb"].map(module);
-    for want in wanted.iter().map(String::as_str).chain(["usr/lib/ast/ast-initcpio", "hooks/ast", "init", "usr/bin/modprobe"]) {
+    let wanted = ["btrfs", "xor", "libcrc32c", "crc32c_generic", "vfat", "fat"].map(module);
+    // B14: nothing says that Intel's watchdog needs what makes its device.
+    let watchdogs = ["i6300esb", "iTCO_wdt", "lpc_ich", "mfd-core", "i2c-i801", "i2c-smbus", "intel_pmc_bxt", "softdog"].map(module);
+    for want in wanted.iter().chain(&watchdogs).map(String::as_str).chain(["usr/lib/ast/ast-initcpio", "hooks/ast", "init", "usr/bin/modprobe"]) {
         assert!(names.lines().any(|name| name == want), "{want} is not in:\n{names}");
     }
     // It would be a fifth of all that is added, and is in the root of every snapshot.
@@ -105,11 +114,12 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     assert!(out.status.success(), "{}", told(&out));
     let names = unpack(dir.path(), "-t --quiet");
     // The real hook leaves `nullglob` on (v41), so that a word with a question mark which is no file is no word at all.
-    for module in ["btrfs", "vfat", "i6300esb"].map(|name| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko")) {
+    for module in ["btrfs", "vfat", "i6300esb", "iTCO_wdt", "lpc_ich", "i2c-i801", "intel_pmc_bxt", "softdog"].map(|name| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko")) {
         assert!(names.lines().any(|name| name == module), "{module} is not in:\n{names}");
     }
-    let units = ["ast-root", "ast-restart", "ast-break", "ast-trial-modules"].map(|name| format!("usr/lib/systemd/system/{name}.service"));
-    let links = ["initrd-root-fs.target.requires/ast-root", "emergency.target.wants/ast-restart"];
+    let units = ["ast-root", "ast-restart", "ast-break", "ast-trial-modules", "ast-trial-softdog"].map(|name| format!("usr/lib/systemd/system/{name}.service"));
+    let (first, wants) = ("initrd-root-fs.target.requires/ast-root", "ast-root.service.wants");
+    let links = [first, "emergency.target.wants/ast-restart", &format!("{wants}/ast-trial-modules"), &format!("{wants}/ast-trial-softdog")];
     let links = links.map(|name| format!("usr/lib/systemd/system/{name}.service"));
     let others = ["usr/lib/ast/ast-initcpio", "sysroot", "etc/modules-load.d/ast.conf", "usr/lib/systemd/system.conf.d/50-ast.conf"].map(String::from);
     for want in units.iter().chain(&links).chain(&others) {
@@ -203,16 +213,39 @@ fn only_a_failing_add_function_fails_a_build_and_the_image_is_replaced_anyway() 
     }
 }
 
+/// The modules of watchdogs in the order in which a trial loads them; the last is for machines on which none of the others found its device.
+const WATCHDOGS: [&str; 8] = ["wdat_wdt", "sp5100_tco", "i6300esb", "lpc_ich", "i2c_i801", "intel_pmc_bxt", "iTCO_wdt", "softdog"];
+
+#[test]
+fn b14_a_trial_loads_every_watchdog_and_the_one_in_software_where_there_is_none() {
+    let loaded = |why: &str, before: &str| {
+        let out = hook(why, "", &format!("modprobe() {{ echo \"$2\"; }}; {before}; run_hook"));
+        out.lines().filter(|line| WATCHDOGS.contains(line)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(loaded("trial", ":"), WATCHDOGS);
+    assert_eq!(loaded("trial", ": > \"$ast_watchdog\""), WATCHDOGS[..7]);
+    assert_eq!(loaded("good", ":"), [""; 0]);
+    // In an image of systemd two units do the same.
+    let unit = |name: &str| std::fs::read_to_string(project().join("mkinitcpio/systemd").join(name)).expect("a unit");
+    assert!(unit("ast-trial-modules.service").contains(&format!("modprobe -qa efi_pstore {}\n", WATCHDOGS[..7].join(" "))));
+    let soft = unit("ast-trial-softdog.service");
+    for line in ["ConditionPathExists=!/dev/watchdog", "ConditionKernelCommandLine=ast.why=trial", "Before=ast-root.service", "ExecStart=-/usr/bin/modprobe -q softdog"] {
+        assert!(soft.lines().any(|l| l == line), "{line} is not in:\n{soft}");
+    }
+    assert!(soft.contains("After=ast-trial-modules.service"), "{soft}");
+}
+
 /// What the runtime hook of busybox does in these lines, with an alarm that costs no time; a restart is the word `restarted`.
 fn hook(why: &str, attended: &str, lines: &str) -> String {
     let dir = tempfile::tempdir().expect("dir");
     let (hook, alarm) = (project().join("mkinitcpio/hooks/ast"), dir.path().join("alarm"));
     let script = format!(
-        ". {}; ast_alarm={}; getarg() {{ case $1 in ast.why) echo {why} ;; ast.attended) echo {attended} ;; esac; }}
+        ". {}; ast_alarm={}; ast_watchdog={}; getarg() {{ case $1 in ast.why) echo {why} ;; ast.attended) echo {attended} ;; esac; }}
          sleep() {{ echo >> {}; /bin/sleep 0.001; }}; ast_restart() {{ echo restarted; exit; }}
          {lines}",
         hook.display(),
         alarm.display(),
+        dir.path().join("watchdog").display(),
         dir.path().join("slept").display(),
     );
     let out = Command::new("busybox").args(["sh", "-c", &script]).output().expect("busybox");
