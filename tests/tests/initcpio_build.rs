@@ -103,8 +103,8 @@ fn the_image_has_our_program_and_what_it_mounts_with() {
     assert_eq!(aliases, "alias crypto-crc32c crc32c_generic\nalias fs-btrfs btrfs\n");
 }
 
-#[test]
-fn an_image_of_systemd_has_our_units_and_no_hook() {
+/// A workshop with an image of systemd in it, by a hook that has what ours needs of the real one.
+fn workshop_of_systemd() -> tempfile::TempDir {
     let dir = workshop();
     let functions = "add_systemd_unit() { add_file \"$(PATH=/usr/lib/systemd/system type -P \"$1\")\"; }
         add_systemd_drop_in() { add_file - \"/etc/systemd/system/$1.d/$2.conf\" 644; }
@@ -112,6 +112,12 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     std::fs::write(dir.path().join("install/systemd"), functions).expect("hook");
     let out = build(dir.path(), "HOOKS=(base systemd block fsck)\n", true, true);
     assert!(out.status.success(), "{}", told(&out));
+    dir
+}
+
+#[test]
+fn an_image_of_systemd_has_our_units_and_no_hook() {
+    let dir = workshop_of_systemd();
     let names = unpack(dir.path(), "-t --quiet");
     // The real hook leaves `nullglob` on (v41), so that a word with a question mark which is no file is no word at all.
     for module in ["btrfs", "vfat", "i6300esb", "iTCO_wdt", "lpc_ich", "i2c-i801", "intel_pmc_bxt", "softdog"].map(|name| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko")) {
@@ -140,6 +146,39 @@ fn an_image_of_systemd_has_our_units_and_no_hook() {
     assert!(drop_in("sysroot.mount").contains("ConditionPathIsMountPoint=!/sysroot"), "{}", drop_in("sysroot.mount"));
     let emergency = drop_in("emergency.service");
     assert!(emergency.contains("ConditionKernelCommandLine=ast.attended") && emergency.contains("After=ast-root.service"), "{emergency}");
+}
+
+/// A machine that hibernates is woken before anything of its filesystem is mounted: that, too, writes to it (S2).
+#[test]
+fn s2_the_root_is_mounted_after_a_machine_that_hibernates_was_woken() {
+    let unit = std::fs::read_to_string(project().join("mkinitcpio/systemd/ast-root.service")).expect("the unit");
+    assert!(unit.lines().any(|line| line == "After=local-fs-pre.target"), "{unit}");
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return eprintln!("skipped: systemd-analyze is not installed");
+    }
+    let dir = workshop_of_systemd();
+    // Our units and links out of the image, beside those of this machine's systemd that mkinitcpio takes, and what generators would add.
+    let script = "mkdir tree; cd tree; zstd -dc ../image | cpio -id --quiet 'usr/lib/systemd/system/*' 'etc/systemd/*'
+        at=usr/lib/systemd/system from=/usr/lib/systemd/system; mkdir -p $at/sysinit.target.wants $at/cryptsetup.target.requires usr/bin usr/lib/ast; touch etc/initrd-release
+        for unit in initrd.target initrd-{cleanup,parse-etc,switch-root,udevadm-cleanup-db}.service initrd-{fs,root-fs,root-device,usr-fs,switch-root}.target \
+            {basic,sysinit,local-fs,local-fs-pre,cryptsetup,cryptsetup-pre,paths,slices,sockets,swap,timers,emergency}.target emergency.service \
+            kmod-static-nodes.service systemd-{modules-load,tmpfiles-setup-dev,udevd,udev-trigger}.service systemd-udevd-{control,kernel}.socket; do
+            [ ! -e $from/$unit ] || cp -n $from/$unit $at
+            [ ! -L $from/sysinit.target.wants/$unit ] || ln -s ../$unit $at/sysinit.target.wants
+        done
+        oneshot='DefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/true\n'
+        printf \"[Unit]\nWants=local-fs-pre.target\nBefore=local-fs-pre.target\n$oneshot\" > $at/systemd-hibernate-resume.service
+        printf \"[Unit]\nAfter=cryptsetup-pre.target systemd-udevd-kernel.socket\nBefore=cryptsetup.target\n$oneshot\" > $at/systemd-cryptsetup@root.service
+        printf '[Unit]\nAfter=local-fs-pre.target\nBefore=initrd-root-fs.target\n[Mount]\nWhat=/dev/vda2\nWhere=/sysroot\n' > $at/sysroot.mount
+        ln -s ../sysroot.mount $at/initrd-root-fs.target.requires; ln -s ../systemd-hibernate-resume.service $at/sysinit.target.wants; ln -s ../systemd-cryptsetup@root.service $at/cryptsetup.target.requires
+        for program in bin/true usr/bin/{modprobe,udevadm,sulogin} usr/lib/ast/ast-initcpio; do mkdir -p ${program%/*}; cp /bin/true $program; chmod 755 $program; done
+        export SYSTEMD_LOG_LEVEL=debug; systemd-analyze verify --man=no --generators=no --root=$PWD initrd.target 2>&1 || true";
+    let out = Command::new("bash").args(["-ec", script]).current_dir(&dir).output().expect("bash");
+    let said = told(&out);
+    for job in ["ast-root.service/start", "systemd-hibernate-resume.service/start", "local-fs-pre.target/start"] {
+        assert!(said.contains(&format!("Installed new job {job}")), "{job} is no job of:\n{said}");
+    }
+    assert!(!said.contains("ordering cycle"), "{said}");
 }
 
 /// What is shipped: small, and in an image of busybox with no library but libc. It panics as any other program does.
