@@ -280,7 +280,7 @@ fn hook(why: &str, attended: &str, lines: &str) -> String {
     let (hook, alarm) = (project().join("mkinitcpio/hooks/ast"), dir.path().join("alarm"));
     let script = format!(
         ". {}; ast_alarm={}; ast_watchdog={}; getarg() {{ case $1 in ast.why) echo {why} ;; ast.attended) echo {attended} ;; esac; }}
-         sleep() {{ echo >> {}; /bin/sleep 0.001; }}; ast_restart() {{ echo restarted; exit; }}
+         sleep() {{ echo >> {}; /bin/sleep 0.001; }}; ast_restart() {{ echo restarted; : > \"$ast_alarm.rang\"; exit; }}
          {lines}",
         hook.display(),
         alarm.display(),
@@ -296,13 +296,55 @@ fn hook(why: &str, attended: &str, lines: &str) -> String {
 #[test]
 fn b1_a_hook_that_waits_for_ever_ends_a_trial_and_nothing_else() {
     assert_eq!(hook("trial", "", "run_earlyhook; wait"), "restarted\n300");
+    // Whoever has to type a passphrase has the time for it.
     for (why, attended) in [("good", ""), ("chosen", ""), ("trial", "y")] {
         assert_eq!(hook(why, attended, "run_earlyhook; wait"), "0", "{why} {attended}");
     }
     // It is over when ours is at work.
-    let quick = "run_earlyhook; rm -f \"$ast_alarm\"; wait";
+    let quick = "run_earlyhook; rm -f \"$ast_alarm.hooks\"; wait";
     assert!(!hook("trial", "", quick).contains("restarted"));
+    let handler = handler();
+    assert_eq!(handler.lines().nth(1).map(str::trim), Some("rm -f \"$ast_alarm.hooks\""));
+}
+
+/// Our mount handler, with a program of the shell in the place of ours.
+fn handler() -> String {
     let own = std::fs::read_to_string(project().join("mkinitcpio/hooks/ast")).expect("hook");
-    let handler = own.split("ast_mount_handler() {\n").nth(1).expect("a handler");
-    assert_eq!(handler.lines().next().map(str::trim), Some("rm -f \"$ast_alarm\""));
+    let handler = own.split("ast_mount_handler() {\n").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("a handler");
+    handler.replace("/usr/lib/ast/ast-initcpio", "program")
+}
+
+#[test]
+fn b9_a_mount_that_hangs_ends_on_every_start_that_nobody_attends() {
+    let started = |why: &str, attended: &str, delay: &str, program: &str| {
+        let args = format!("getarg() {{ case $1 in ast.why) echo {why} ;; ast.attended) echo {attended} ;; rootdelay) echo {delay} ;; esac; }}");
+        hook(why, attended, &format!("{args}; program() {{ {program}; }}; launch_interactive_shell() {{ echo shell; exit; }}; handler() {{\n{}\n}}; handler; wait", handler()))
+    };
+    let hangs = "while [ -e \"$ast_alarm.mount\" ] && ! [ -e \"$ast_alarm.rang\" ]; do /bin/sleep 0.01; done";
+    for (delay, seconds) in [("", 450), ("20", 490), ("08", 450)] {
+        let out = started("good", "", delay, hangs);
+        assert_eq!(out, format!("restarted\n{seconds}"), "rootdelay={delay}");
+    }
+    assert!(started("trial", "", "", hangs).starts_with("restarted\n"));
+    // Nothing rings when it has ended, nor where somebody is there.
+    assert!(!started("good", "", "", "true").contains("restarted"));
+    let attended = started("good", "y", "", "false");
+    assert!(attended.ends_with("shell\n0") && !attended.contains("restarted"), "{attended}");
+}
+
+#[test]
+fn b9_a_disk_that_hangs_keeps_the_hook_from_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (hook, sysrq) = (project().join("mkinitcpio/hooks/ast"), dir.path().join("sysrq"));
+    // Neither ends. Nothing here is this machine's: no sysrq, and a process namespace for who would restart.
+    let script = format!(
+        "[ ! -e /proc/sysrq-trigger ] || mount --bind /dev/null /proc/sysrq-trigger; exec busybox sh -c '. {}; ast_sysrq={}
+         hang() {{ echo $*; exec /bin/sleep 100 > /dev/null 2>&1; }}; sync() {{ hang sync; }}; reboot() {{ hang reboot $*; }}
+         sleep() {{ [ $1 != 60 ] || exit 0; /bin/sleep 0.1; }}; ast_restart'",
+        hook.display(),
+        sysrq.display(),
+    );
+    let out = Command::new("unshare").args(["-mpf", "--propagation", "private", "--kill-child", "bash", "-ec", &script]).output().expect("unshare");
+    assert_eq!(told(&out), "ast: the initramfs cannot go on, restarting\nsync\nreboot -n -f\n");
+    assert_eq!(std::fs::read_to_string(sysrq).expect("the kernel was told"), "b\n");
 }
