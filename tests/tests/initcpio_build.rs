@@ -216,6 +216,47 @@ fn a_build_that_could_not_boot_fails() {
     }
 }
 
+/// mkinitcpio writes an image whatever failed: what every step of ours leaves behind is known by the last.
+#[test]
+fn s12_an_image_is_marked_as_complete_only_if_every_step_succeeded() {
+    let dir = workshop();
+    let complete = |hooks: &str| {
+        let out = build(dir.path(), &format!("HOOKS=({hooks})"), true, false);
+        (out.status.success(), unpack(dir.path(), "-t --quiet").lines().any(|name| name == "usr/lib/ast/complete"))
+    };
+    assert_eq!(complete("base ast"), (true, true));
+    let functions = [
+        ("add_systemd_unit", "add_file \"$(PATH=/usr/lib/systemd/system type -P \"$1\")\""),
+        ("add_systemd_drop_in", "add_file - \"/etc/systemd/system/$1.d/$2.conf\" 644"),
+    ];
+    // Each function that the hook calls fails once, at this of its arguments; a later mkinitcpio may have changed any of them.
+    let fails = [
+        "add_systemd_unit ast-restart.service",
+        "add_systemd_drop_in emergency.service",
+        "add_symlink *ast-trial-softdog.service",
+        "add_dir /sysroot",
+        "add_file /usr/lib/systemd/system.conf.d/50-ast.conf",
+        "add_module vfat?",
+        "add_module softdog?",
+        "add_binary */ast-initcpio",
+        "add_runscript *",
+    ];
+    for broken in [""].iter().chain(&fails) {
+        let (name, what) = broken.split_once(' ').unwrap_or(("", ""));
+        let systemd = name != "add_runscript";
+        let mut hook = String::from("build() { :; }\n");
+        functions.iter().filter(|_| systemd).for_each(|(name, body)| hook += &format!("{name}() {{ {body}; }}\n"));
+        if !name.is_empty() {
+            let wrapper = format!("eval \"real_$(declare -f {name})\"; {name}() {{ case \"${{1:-${{BASH_SOURCE[1]##*/}}}}\" in {what}) false ;; *) real_{name} \"$@\" ;; esac; }}\n");
+            hook += &wrapper;
+        }
+        let before = if systemd { "systemd" } else { "other" };
+        std::fs::write(dir.path().join("install").join(before), hook).expect("hook");
+        let good = broken.is_empty();
+        assert_eq!(complete(&format!("base {before} ast")), (good, good), "{broken}");
+    }
+}
+
 #[test]
 fn the_drop_in_puts_ours_last_whatever_the_list_is() {
     let conf = project().join("mkinitcpio/ast.conf");
