@@ -62,13 +62,13 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
         return Ok(());
     }
     let on_trial = line.why == Some(Why::Trial);
-    let watchdog = if on_trial { trial::arm_watchdog(text, options, voice) } else { None };
+    let guard = on_trial.then(|| trial::arm_watchdog(text, options, voice));
     let mut options = options.clone();
     if let Some(seconds) = wait_of(text) {
         options.wait_for(seconds);
     }
     let options = &options;
-    let machine = Machine::open(line, options, watchdog.as_ref(), voice)?;
+    let machine = Machine::open(line, options, guard.as_ref().and_then(|guard| guard.watchdog.as_ref()), voice)?;
     let (left, refused) = match trial::begin(line, &machine, options, voice) {
         Ok(left) => (left, None),
         // Started all the same, it would be started again and again: GRUB cannot tell.
@@ -108,15 +108,19 @@ fn boot(line: &Cmdline, text: &str, new_root: &Path, options: &Options, voice: &
     let Some(done) = done else { return Err(no_candidate(search.looked_at)) };
 
     // From here on there is a root, so nothing may end the boot any more.
-    if on_trial && instead_of.is_none() {
+    let guarded = if on_trial && instead_of.is_none() {
         if let Err(error) = trial::write_units(line) {
             voice.error(&format!("{error}; a hang of this trial is not noticed"));
         }
-    } else if let Some(watchdog) = watchdog {
+        guard.map(|guard| guard.name)
+    } else {
         // On the fallback nobody has asked for it.
-        trial::stop_watchdog(watchdog, voice);
-    }
-    if let Err(error) = report(line, left, &done, instead_of, &machine, voice) {
+        if let Some(guard) = guard {
+            trial::stop_watchdog(guard.watchdog, voice);
+        }
+        None
+    };
+    if let Err(error) = report(line, left, &done, instead_of, guarded, &machine, voice) {
         voice.error(&error.to_string());
     }
     if let Err(error) = machine.close() {
@@ -221,6 +225,7 @@ fn report(
     left: u8,
     done: &Done,
     instead_of: Option<(Target, Broken)>,
+    guarded: Option<String>,
     machine: &Machine,
     voice: &Voice,
 ) -> ast::sys::Result<()> {
@@ -244,6 +249,7 @@ fn report(
         missing: machine.missing.clone(),
         behind: machine.behind.clone(),
         disk: machine.disk.clone(),
+        watchdog: guarded,
     };
     let path = Path::new(BOOTED_RECORD);
     file::make_dirs(path.parent().unwrap_or(Path::new("/")))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ast::boot::BootBlock;
-use ast::boot::booted::Booted;
+use ast::boot::booted::{Booted, NO_WATCHDOG};
 use ast::boot::stage::{self, Stage, Start};
 use ast::cmdline::{Cmdline, Why};
 use ast::id::ArmId;
@@ -34,36 +34,65 @@ const COUNTED: &str = "/run/ast/counted";
 /// Where pstore is mounted to be looked at, before systemd takes its records away.
 const PSTORE: &str = "/run/ast/pstore";
 
-/// The hardware watchdog runs, if there is one, and the systemd of the root is told to take it over: what is in /run is still there then.
-pub fn arm_watchdog(text: &str, options: &Options, voice: &Voice) -> Option<Watchdog> {
-    if !options.watchdog.exists() {
-        return None;
+/// What notices a hang of this start.
+#[derive(Debug)]
+pub struct Guard {
+    /// The watchdog that this program armed.
+    pub watchdog: Option<Watchdog>,
+    /// Its name for people.
+    pub name: String,
+}
+
+impl Guard {
+    fn none() -> Self {
+        Self { watchdog: None, name: NO_WATCHDOG.to_owned() }
     }
+}
+
+/// The machine's first watchdog runs, if there is one, and the systemd of the root is told to take it over: what is in /run is still there
+/// then. Where there is none, it is told all the same: systemd asks again each time it would feed one, and may find one that comes later.
+pub fn arm_watchdog(text: &str, options: &Options, voice: &Voice) -> Guard {
     if let Some(word) = keeps_it_from_being_fed(text) {
-        voice.warn(&format!("{word} on the kernel command line: the watchdog is not armed; a hang is not noticed"));
-        return None;
+        voice.warn(&format!("{word} on the kernel command line: no watchdog is armed; a hang is not noticed"));
+        return Guard::none();
     }
-    let armed = Watchdog::arm(&options.watchdog).and_then(|watchdog| Ok((watchdog.set_seconds(WATCHDOG)?, watchdog)));
-    let (seconds, watchdog) = match armed {
+    let (seconds, guard) = match arm(options) {
         Ok(armed) => armed,
+        Err(error) if error.is_not_found() => {
+            voice.warn("this machine has no watchdog; a hang is not noticed");
+            (WATCHDOG, Guard::none())
+        }
         // In an image of systemd systemd has it from the beginning where `systemd.watchdog_sec=` says so, as GRUB's script did until this program
         // armed the watchdog in both kinds of image; a script changes with the boot loader only.
-        Err(error) if error.errno() == Some(nix::errno::Errno::EBUSY) => return None,
+        Err(error) if error.errno() == Some(nix::errno::Errno::EBUSY) => return Guard { watchdog: None, name: watchdog_name(options) },
         Err(error) => {
             voice.warn(&format!("{error}; a hang is not noticed"));
-            return None;
+            return Guard::none();
         }
     };
     let device = options.watchdog.display();
     let text = format!(
-        "[Manager]\n# Armed by ast-initcpio: somebody has to feed it from here on.\nRuntimeWatchdogSec={seconds}\nWatchdogDevice={device}\n"
+        "[Manager]\n# Of ast-initcpio: what it armed, somebody has to feed from here on.\nRuntimeWatchdogSec={seconds}\nWatchdogDevice={device}\n"
     );
     if let Err(error) = write(Path::new(TRIAL_SETTINGS), WATCHDOG_DROP_IN, &text) {
         voice.warn(&format!("{error}; a hang is not noticed"));
-        stop_watchdog(watchdog, voice);
-        return None;
+        stop_watchdog(guard.watchdog, voice);
+        return Guard::none();
     }
-    Some(watchdog)
+    guard
+}
+
+/// The machine's first watchdog runs; with the seconds that it waits.
+fn arm(options: &Options) -> Result<(i32, Guard)> {
+    let watchdog = Watchdog::arm(&options.watchdog)?;
+    Ok((watchdog.set_seconds(WATCHDOG)?, Guard { watchdog: Some(watchdog), name: watchdog_name(options) }))
+}
+
+/// What the first watchdog calls itself.
+fn watchdog_name(options: &Options) -> String {
+    let name = file::read(&options.bootstatus.with_file_name("identity")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    if name.is_empty() { options.watchdog.display().to_string() } else { name }
 }
 
 /// What on this kernel command line keeps the systemd of the root from feeding the watchdog: it counts more than any file.
@@ -77,10 +106,10 @@ fn keeps_it_from_being_fed(text: &str) -> Option<&str> {
 }
 
 /// The watchdog stands still again, and the systemd of the root leaves it alone.
-pub fn stop_watchdog(watchdog: Watchdog, voice: &Voice) {
+pub fn stop_watchdog(watchdog: Option<Watchdog>, voice: &Voice) {
     let drop_in = Path::new(TRIAL_SETTINGS).join(WATCHDOG_DROP_IN);
     // One that cannot be stopped has to be fed: then the drop-in stays.
-    if let Err(error) = watchdog.disarm().and_then(|()| file::remove_if_exists(&drop_in)) {
+    if let Err(error) = watchdog.map_or(Ok(()), Watchdog::disarm).and_then(|()| file::remove_if_exists(&drop_in)) {
         voice.warn(&error.to_string());
     }
 }
@@ -92,7 +121,8 @@ pub fn disarm(options: &Options, voice: &Voice) {
         return;
     }
     match Watchdog::arm(&options.watchdog) {
-        Ok(watchdog) => stop_watchdog(watchdog, voice),
+        Ok(watchdog) => stop_watchdog(Some(watchdog), voice),
+        Err(error) if error.is_not_found() => stop_watchdog(None, voice),
         Err(error) => voice.warn(&error.to_string()),
     }
 }

@@ -20,6 +20,11 @@ pub const CACHE_SUBVOL: &str = "@cache";
 /// Every subvolume that an installed machine has at its top level.
 pub const TOP_SUBVOLS: [&str; 6] = [SNAPSHOTS_SUBVOL, BOOT_SUBVOL, VAR_SUBVOL, HOME_SUBVOL, ROOT_HOME_SUBVOL, CACHE_SUBVOL];
 
+/// The last thing that the hook of mkinitcpio adds to an image, so that one without it is known to be half built.
+pub const IMAGE_COMPLETE: &str = "usr/lib/ast/complete";
+/// That hook, below `/etc` and below the root: the first that is there is the one that mkinitcpio runs.
+pub const INSTALL_HOOKS: [&str; 2] = ["initcpio/install/ast", "usr/lib/initcpio/install/ast"];
+
 /// Where the snapshots subvolume is seen in a running system.
 pub const SNAPSHOTS_MOUNT: &str = "/.snapshots";
 /// Where the ESP is seen, when somebody mounts it, below a root.

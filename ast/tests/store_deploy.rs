@@ -254,10 +254,27 @@ fn b2_b10_that_the_default_was_left_is_told_and_changes_nothing() {
         assert_eq!(reports(&booted(&machine, d(1), why, 0)), told(because));
     }
     assert_eq!(reports(&booted(&machine, d(1), "chosen", 0)), Vec::<String>::new(), "what somebody chose is no degradation");
-    assert_eq!(deploy::status(&machine.store()).watchdog, Some(false), "b14: hangs are not covered here");
+}
+
+/// Not what exists: a watchdog that is there may have been left alone, or may have come later.
+#[test]
+fn b14_what_was_armed_for_a_trial_is_told() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine1::new(Block::Local);
     file::make_dirs(&machine.root.join("dev")).expect("dir");
     write(&machine.root.join("dev/watchdog"), "");
-    assert_eq!(deploy::status(&machine.store()).watchdog, Some(true));
+    for (line, hardware, armed) in [
+        ("", None, None),
+        ("watchdog=none\n", Some(false), Some("none")),
+        ("watchdog=Software Watchdog\n", Some(false), Some("Software Watchdog")),
+        ("watchdog=i6300ESB timer\n", Some(true), Some("i6300ESB timer")),
+    ] {
+        machine.booted(&format!("d=1\nwhy=trial\narm=1\nleft=2\nenv=ok\n{line}"));
+        let status = deploy::status(&machine.store());
+        assert_eq!((status.watchdog, status.watchdog_armed.as_deref()), (hardware, armed), "{line}");
+    }
 }
 
 #[test]

@@ -297,7 +297,7 @@ fn b1_a_trial_that_cannot_be_the_root_leaves_evidence_and_the_good_one_is_mounte
     let disk = Disk::new();
     armed(&disk, 3);
     disk.damage(7, "rm root/usr/lib/systemd/systemd");
-    let started = start_trial(&disk, "", "cat $R/etc/name; ls /run/systemd 2> /dev/null").expect("started");
+    let started = start_trial(&disk, "", "cat $R/etc/name; find /run/systemd -type f 2> /dev/null").expect("started");
     assert_eq!((started.status, started.seen.as_str(), started.booted.on_trial()), (0, "d6\n", false), "{started:?}");
     assert_eq!(disk.stage().expect("stage").evidence, ["initramfs: deployment 7: it has no init"]);
     // Where the good one does not have this kernel's modules, GRUB has to start it.
@@ -319,7 +319,10 @@ fn b10_what_restarts_by_itself_exists_only_on_a_trial() {
     armed(&disk, 3);
     let look = "cd /run; find systemd -type f -o -type l | sort; cat systemd/system/*.d/* systemd/system/*.service | grep -E 'Timeout|Action|evidence' | sort -u";
     let started = start_trial(&disk, "", look).expect("started");
+    // B14: no watchdog here, which is said; should one come later, systemd finds it.
+    assert!(started.said.contains("this machine has no watchdog") && started.booted.watchdog.as_deref() == Some("none"), "{started:?}");
     for want in [
+        "systemd/system.conf.d/zzz-ast-trial.conf\n",
         "systemd/system/emergency.service.d/99-ast-trial.conf\n",
         "systemd/system/rescue.service.d/99-ast-trial.conf\n",
         "systemd/system/ast-health.service.d/99-ast-trial.conf\n",

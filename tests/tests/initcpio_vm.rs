@@ -111,13 +111,18 @@ impl Bench {
 
     /// A start with these words.
     fn start(&self, words: &str) -> Vm {
+        self.start_with(words, true)
+    }
+
+    /// The same, with or without a hardware watchdog in the machine.
+    fn start_with(&self, words: &str, watchdog: bool) -> Vm {
         let mut config = VmConfig::new("vm_initcpio").disk(Disk::qcow2(&self.disk));
         config.kernel = Some(Kernel {
             image: self.dir.path().join("vmlinuz-linux"),
             initrd: Some(self.dir.path().join("initramfs-linux.img")),
             append: format!("console=ttyS0,115200 panic=10 rd.systemd.gpt_auto=0 systemd.show_status=0 quiet {} {words}", self.words),
         });
-        config.watchdog = true;
+        config.watchdog = watchdog;
         Vm::start(config).unwrap()
     }
 
@@ -165,8 +170,9 @@ fn trial(column: Column) {
     bench.take(Which::A);
     let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9.1 ast.env=ok");
     vm.wait_shell(BOOT).unwrap();
-    let booted = vm.sh("cat /run/ast/booted").unwrap();
-    for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok"] {
+    let booted = vm.sh("cat /run/ast/booted; ls -d /run/ast.alarm* 2> /dev/null || true").unwrap();
+    assert!(!booted.contains("ast.alarm"), "an alarm of the hook is still set: {booted}");
+    for line in ["d=2", "why=trial", "arm=9", "left=1", "env=ok", "watchdog=i6300ESB timer"] {
         assert!(booted.lines().any(|l| l == line), "{line} is not in:\n{booted}");
     }
     // What fstab says holds, systemd changes nothing of it, and what is not there is missed by nobody, neither in the initramfs nor here.
@@ -190,8 +196,11 @@ fn trial(column: Column) {
 
     // The second: its try comes back, in both copies. Then systemd gives up, and nobody gets a shell.
     bench.take(Which::A);
-    let mut vm = bench.start("ast.d=2 ast.why=trial ast.arm=9. ast.env=ok");
+    let mut vm = bench.start_with("ast.d=2 ast.why=trial ast.arm=9. ast.env=ok", false);
     vm.wait_shell(BOOT).unwrap();
+    // B14: a board without a watchdog has the one in software.
+    let soft = vm.sh("grep watchdog /run/ast/booted; cat /sys/class/watchdog/watchdog0/state; systemctl show -P RuntimeWatchdogUSec; ast status | grep -c 'if its kernel hangs'").unwrap();
+    assert_eq!(soft, "watchdog=Software Watchdog\nactive\n2min\n1\n");
     assert!(vm.sh("dmesg | grep 'ast:'").unwrap().contains("its try is given back (1 of 5)"));
     vm.send("systemctl emergency\r").unwrap();
     vm.wait_reset(BOOT).unwrap();

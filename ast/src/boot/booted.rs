@@ -5,6 +5,11 @@ use std::fmt;
 use crate::cmdline::{BlockPlace, Why};
 use crate::id::{ArmId, CoreId, DeployId, SetId};
 
+/// What stands for the name of a watchdog where there is none.
+pub const NO_WATCHDOG: &str = "none";
+/// What Linux's watchdog in software calls itself (`drivers/watchdog/softdog.c`). A kernel that hangs, hangs with it.
+pub const SOFT_WATCHDOG: &str = "Software Watchdog";
+
 /// What was booted, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Booted {
@@ -36,6 +41,8 @@ pub struct Booted {
     pub behind: Vec<u64>,
     /// What was done to mount a damaged filesystem, and what that may have cost, a line each.
     pub disk: Vec<String>,
+    /// What notices a hang of this trial: the armed watchdog, as it calls itself, or [`NO_WATCHDOG`]. `None` at any other start.
+    pub watchdog: Option<String>,
 }
 
 impl Booted {
@@ -63,6 +70,7 @@ impl Booted {
                 "missing" => record.missing = ids(value),
                 "behind" => record.behind = ids(value),
                 "disk" => record.disk.push(value.to_owned()),
+                "watchdog" => record.watchdog = Some(value.to_owned()),
                 "block" => record.block = crate::cmdline::Cmdline::parse(&format!("ast.block={value}")).block,
                 _ => {}
             }
@@ -100,6 +108,7 @@ impl fmt::Display for Booted {
         for done in &self.disk {
             line("disk", Some(done.clone()))?;
         }
+        line("watchdog", self.watchdog.clone())?;
         line(
             "block",
             self.block.as_ref().map(|b| match b {
@@ -136,6 +145,7 @@ mod tests {
             missing: vec![2, 30],
             behind: vec![4],
             disk: vec!["its log was dropped".into(), "more=1".into()],
+            watchdog: Some("i6300ESB timer".into()),
         };
         let back = Booted::parse(&format!("later=1\n{record}"));
         assert_eq!(back, Booted { reason: Some("no modules for 6.1".into()), ..record });

@@ -8,6 +8,7 @@ use super::change::opened;
 use super::context::{Global, print};
 use super::error::CommandError;
 use super::terminal::{Paint, Tone};
+use crate::boot::booted::{NO_WATCHDOG, SOFT_WATCHDOG};
 use crate::deploy::{Status, status};
 use crate::id::DeployId;
 use crate::care;
@@ -86,8 +87,8 @@ fn text(status: &Status, grub: &Look, updates: Option<&Summary>, disk: &[String]
     if status.counting == Some(false) {
         told(Some(Tone::Notice), "counting", "GRUB cannot write here: a kernel that panics on trial is not counted".to_owned());
     }
-    if status.watchdog == Some(false) {
-        told(Some(Tone::Notice), "watchdog", "none here: a kernel that hangs on trial stands still until somebody switches it off and on".to_owned());
+    if let Some((tone, watchdog)) = status.watchdog_armed.as_deref().map(watchdog) {
+        told(tone, "watchdog", watchdog);
     }
     if grub.version.is_some() || grub.state.is_some() {
         told(grub.state.map(|_| Tone::Notice), "GRUB", grub.to_string());
@@ -107,6 +108,16 @@ fn text(status: &Status, grub: &Look, updates: Option<&Summary>, disk: &[String]
         told(Some(Tone::Bad), "problem", problem.clone());
     }
     out
+}
+
+/// What the watchdog of this trial notices.
+fn watchdog(name: &str) -> (Option<Tone>, String) {
+    let still = "stands still until somebody switches it off and on";
+    match name {
+        NO_WATCHDOG => (Some(Tone::Notice), format!("none armed for this trial: if it hangs, it {still}")),
+        SOFT_WATCHDOG => (Some(Tone::Notice), format!("one in software for this trial: if its kernel hangs, it {still}")),
+        name => (None, format!("{} for this trial", super::context::clean(name))),
+    }
 }
 
 /// Which `/var` can be given back.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::boot::block::{BootBlock, MAX_STARTS, Mode};
-use crate::boot::booted::Booted;
+use crate::boot::booted::{Booted, NO_WATCHDOG, SOFT_WATCHDOG};
 use crate::cmdline::Why;
 use crate::id::{ArmId, DeployId, SetId};
 use crate::store::{Store, vars};
@@ -139,8 +139,10 @@ pub struct Status {
     pub starts: u8,
     /// Whether GRUB can count; without it a kernel panic is not covered. `None` when it is not known.
     pub counting: Option<bool>,
-    /// Whether this machine has a hardware watchdog; without one nobody notices that a trial hangs (B14). `None` when it does not run.
+    /// On a trial: whether a hardware watchdog was armed for it; without one nobody notices that the kernel hangs (B14).
     pub watchdog: Option<bool>,
+    /// On a trial: the watchdog that was armed for it, as it calls itself, or [`NO_WATCHDOG`].
+    pub watchdog_armed: Option<String>,
     /// What the next start does.
     pub next: Next,
     /// Deployments for which `/var` was kept as it was when they were armed: `rollback --with-var` gives it back.
@@ -178,7 +180,8 @@ pub fn status(store: &Store) -> Status {
         fallback: block.as_ref().and_then(|b| b.prev).map(describe),
         starts: block.as_ref().map_or(0, |b| b.starts),
         counting: booted.and_then(|b| b.env),
-        watchdog: booted.map(|_| store.sysroot().join("dev/watchdog").exists()),
+        watchdog: booted.and_then(|b| b.watchdog.as_deref()).map(|name| ![NO_WATCHDOG, SOFT_WATCHDOG].contains(&name)),
+        watchdog_armed: booted.and_then(|b| b.watchdog.clone()),
         next: block.as_ref().map_or(Next::Baked, Next::of),
         kept_vars: vars::kept(store).unwrap_or_default(),
         problems,

@@ -68,6 +68,9 @@ pub enum Lack {
     /// An image without something that the boot needs.
     #[error("{0} is not in it; put `ast` last in HOOKS of /etc/mkinitcpio.conf and run `mkinitcpio -P` in the snapshot")]
     InitramfsLacks(&'static str),
+    /// An image whose build did not come to its end.
+    #[error("its build did not come to its end, so not all that the hook of ast adds is in it; run `mkinitcpio -P` in the snapshot and mend what that calls an error")]
+    HalfBuilt,
     /// An image without what unlocks the disk.
     #[error("{0} is not in it, and the disk is encrypted; put `encrypt` (`sd-encrypt` where systemd starts) before `ast` in HOOKS of /etc/mkinitcpio.conf and run `mkinitcpio -P` in the snapshot")]
     CannotUnlock(&'static str),
@@ -225,7 +228,7 @@ fn check_kernel(parts: &Parts, name: &str, disk: Disk, depth: Depth, found: &mut
     }
     let env = BootEnv::parse(&crate::sys::file::read(&parts.boot.join(BOOT_ENV)).unwrap_or_default()).ok();
     let args = env.as_ref().map(BootEnv::args).unwrap_or_default();
-    for lack in initramfs::check(&path, &version, &modules, (disk == Disk::Encrypted).then_some(args)) {
+    for lack in initramfs::check(&path, &version, parts, (disk == Disk::Encrypted).then_some(args)) {
         found.push(Finding::new(Part::Boot, image.clone(), lack));
     }
 }

@@ -147,6 +147,35 @@ fn s12_an_image_of_systemd_needs_our_unit_and_no_hook() {
     }
 }
 
+/// mkinitcpio writes an image though a step of our hook failed, and pacman ends with 0; such an image can start well and lack what is needed when it does not.
+#[test]
+fn s12_an_image_whose_build_did_not_come_to_its_end_is_not_whole() {
+    for whole in [files(), systemd_files()] {
+        let (_dir, parts) = system();
+        let with = |files: &[(String, Vec<u8>)]| {
+            fs::write(parts.boot.join("initramfs-linux.img"), image(files)).expect("written");
+            write_sums(&parts.boot).expect("sums");
+            check(&parts, Disk::Plain).into_iter().map(|finding| finding.lack).collect::<Vec<_>>()
+        };
+        let hook = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().expect("parent")).expect("dir");
+            fs::write(path, text).expect("written");
+        };
+        let packaged = parts.root.join("usr/lib/initcpio/install/ast");
+        // A set whose hook is older than this rule stays whole.
+        hook(&packaged, "build() { add_runscript; }\n");
+        assert_eq!(with(&whole), []);
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../mkinitcpio/install/ast");
+        fs::copy(own, &packaged).expect("our own hook");
+        assert_eq!(with(&whole), [Lack::HalfBuilt]);
+        let stamped: Vec<_> = whole.iter().cloned().chain([("usr/lib/ast/complete".to_owned(), b"x".to_vec())]).collect();
+        assert_eq!(with(&stamped), []);
+        // mkinitcpio takes one in /etc before that of the package.
+        hook(&parts.etc.join("initcpio/install/ast"), "build() { add_runscript; }\n");
+        assert_eq!(with(&whole), []);
+    }
+}
+
 /// An image that unlocks an encrypted disk with a key that it has inside, of busybox or of systemd, and the kernel arguments with which it does.
 fn unlocking(systemd: bool) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
     let module = format!("usr/lib/modules/{VERSION}/kernel/drivers/md/dm-crypt.ko");
