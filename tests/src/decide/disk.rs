@@ -415,7 +415,8 @@ fn fill(top: &Mounted, boot: Boot, script: &ScriptConfig, wish: &Wish) {
 }
 
 fn env(of: &str) -> BootEnv {
-    let args = ["quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
+    // The first one is what GRUB's commands would take for an option.
+    let args = ["-h".to_owned(), "quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
     BootEnv::new(
         "vmlinuz-linux",
         &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()],
