@@ -165,7 +165,9 @@ pub fn more<G: Asked>(column: &mut Column<'_, G>) {
     disk.restore(menu);
     let menus = disk.garble(b"set timeout=0\nset timeout_style=menu\n");
     assert_eq!(menus.len() % 2, 0, "menu.cfg and menu.prev.cfg");
+    let data = disk.garble(b"ast_menu=0/menu/");
     column.with("no menu is whole", &settled(), "6 good 4. ok");
+    disk.restore(data);
     disk.restore(menus);
 }
 
