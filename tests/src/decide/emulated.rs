@@ -10,11 +10,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Before the script: what a core image sets, and what stands for commands that this GRUB does not have. A command that there is would come before a
-/// function of its name. `progress` writes past its line where a terminal is wider than it thinks.
+/// function of its name. As on EFI, GRUB is at its end where a kernel cannot be read behind one that was unloaded. `progress` writes past its line where a terminal is wider than it thinks.
 const BEFORE: &str = r#"
 set enable_progress_indicator=0
 function linux {
   if file --is-x86-linux32 "$1"; then set emulated=1; else return 1; fi
+  if hashsum --hash sha256 "$1"; then set emulated=1; elif [ -n "$emulated_unloaded" ]; then echo "freed twice"; halt; else return 1; fi
   echo "linux"
   for emulated in "$@"; do echo "word $emulated"; done
 }
@@ -27,7 +28,7 @@ function initrd {
   echo "boot"
   halt
 }
-function multiboot { return 1; }
+function multiboot { set emulated_unloaded=1; return 1; }
 search --no-floppy --fs-uuid --set=root @FS@
 set prefix="($root)/@boot/grub"
 set ast_boot="$prefix"

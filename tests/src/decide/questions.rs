@@ -177,6 +177,8 @@ fn disk_damage<G: Asked>(column: &mut Column<'_, G>) {
     let next = column.with("the initramfs cannot be read", &good(15, Some(5)), "5 load 4. ok");
     assert_eq!(next.get("made.for"), Some("deployment-5"), "{next:?}");
     column.with("that of a trial", &on_trial(15, 3), "6 hash 4.11 ok");
+    column.with("behind it, a kernel that cannot be read", &good(15, Some(16)), "6 load 4. ok");
+    column.with("that kernel first", &good(16, Some(5)), "5 load 4. ok");
 }
 
 /// Files of the deployments of the disk, as `DEPLOYMENTS` there has them.
