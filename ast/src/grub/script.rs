@@ -102,7 +102,7 @@ pub fn render(config: &ScriptConfig) -> Result<String, GrubError> {
             .map(|(name, sector)| format!("set ast_{name}=\"($ast_root){sector}+1\"\n"))
             .concat(),
         BlockPlace::Files(_) => format!(
-            "regexp --set=1:ast_disk '^([^,]+)' \"$ast_root\"\n\
+            "regexp --set=1:ast_disk '^=([^,]+)' \"=$ast_root\"\n\
              if search --no-floppy --fs-uuid --set=ast_fat_root --hint=\"$ast_disk,\" \"$ast_fat\"; then\n  \
              set ast_a=\"($ast_fat_root)/{FILE_BLOCK_A}\"\n  set ast_b=\"($ast_fat_root)/{FILE_BLOCK_B}\"\n  \
              if [ -s \"($ast_fat_root)/{FILE_TRY}\" ]; then set ast_m=\"($ast_fat_root)/{FILE_TRY}\"; fi\nfi\n"
@@ -234,6 +234,20 @@ mod tests {
     fn options_given_more_than_once_have_their_values_behind_a_space() {
         for line in TEMPLATE.lines() {
             assert!(line.matches("--set=").count() <= 1, "{line}");
+        }
+    }
+
+    /// What begins with `-` is an option for GRUB, and `-h` or `--usage` is answered with help, and with true. `test` has no options.
+    #[test]
+    fn r7_no_value_is_taken_for_an_option() {
+        for block in [BlockPlace::Raw, BlockPlace::Files("ABCD-1234".into()), BlockPlace::Local] {
+            let text = render(&config(block)).expect("a script");
+            let commands: Vec<&str> = text.split("regexp ").skip(1).filter_map(|rest| rest.split([';', '\n']).next()).collect();
+            assert!(commands.len() > 15, "{commands:?}");
+            for command in commands {
+                let value = command.split(' ').next_back().expect("a word");
+                assert!(value.starts_with("\"=$"), "regexp {command}");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use ast::install::{Boot, Grub, Target, Terminal, fat::Fat, table::Scheme};
 use ast::layout::{FILE_BLOCK_A, FILE_BLOCK_B, FILE_TRY, Layout, RAW_BLOCK_A_SECTOR, RAW_BLOCK_B_SECTOR, RAW_TRY_SECTOR, SNAPSHOTS_SUBVOL};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -110,10 +111,12 @@ enum Fault {
     NoSums,
     /// The initramfs is there and cannot be read: it is compressed, and will be damaged.
     Unreadable,
+    /// The end of the kernel is, in the same way.
+    KernelUnreadable,
 }
 
 /// Deployments of the disk. 6 is baked as the good one, 5 ran before it, 7 is what is tried.
-const DEPLOYMENTS: [(u32, Fault); 10] = [
+const DEPLOYMENTS: [(u32, Fault); 11] = [
     (5, Fault::Nothing),
     (6, Fault::Nothing),
     (7, Fault::Nothing),
@@ -124,6 +127,7 @@ const DEPLOYMENTS: [(u32, Fault); 10] = [
     (12, Fault::NotAKernel),
     (13, Fault::NoSums),
     (15, Fault::Unreadable),
+    (16, Fault::KernelUnreadable),
 ];
 
 /// The lab's GRUB of this release, for this way to start.
@@ -415,7 +419,8 @@ fn fill(top: &Mounted, boot: Boot, script: &ScriptConfig, wish: &Wish) {
 }
 
 fn env(of: &str) -> BootEnv {
-    let args = ["quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
+    // The first one is what GRUB's commands would take for an option.
+    let args = ["-h".to_owned(), "quiet".to_owned(), format!("made.for={}", of.replace(' ', "-")), "acpi_osi=!*".to_owned()];
     BootEnv::new(
         "vmlinuz-linux",
         &["ucode.img".to_owned(), "initramfs-linux.img".to_owned()],
@@ -447,17 +452,27 @@ fn boot_directory(dir: &Path, of: &str, fault: Fault) {
     files.retain(|(name, _)| {
         !(fault == Fault::NoKernel && name.starts_with("vmlinuz") || fault == Fault::NoInitramfs && name.starts_with("initramfs"))
     });
-    for (name, content) in &mut files {
+    for (name, content) in &files {
         let path = dir.join(*name);
-        if fault == Fault::Unreadable && name.starts_with("initramfs") {
-            fs::write(&path, "").expect("made");
-            let args = ["property", "set"].map(OsStr::new);
-            crate::vm::tool::tool("btrfs", &[args[0], args[1], path.as_os_str(), "compression".as_ref(), "zstd".as_ref()])
-                .expect("compressed");
-            *content = content.repeat(10_000);
+        fs::write(&path, content).expect("written");
+        let unreadable = match fault {
+            Fault::Unreadable => name.starts_with("initramfs"),
+            Fault::KernelUnreadable => name.starts_with("vmlinuz"),
+            _ => false,
+        };
+        if unreadable {
+            append_compressed(&path, &[b'x'; 1 << 18]);
         }
-        fs::write(path, content).expect("written");
     }
     fs::write(dir.join("ast.sums"), list).expect("written");
     ast::sys::btrfs::set_read_only(dir, true).expect("read-only");
+}
+
+/// Behind what is in the file, which is on the disk as it is (if it is more than a block), stands this, compressed.
+fn append_compressed(path: &Path, content: &[u8]) {
+    let mut file = fs::File::options().append(true).open(path).expect("the file");
+    file.sync_all().expect("on the disk");
+    let args = ["property", "set"].map(OsStr::new);
+    crate::vm::tool::tool("btrfs", &[args[0], args[1], path.as_os_str(), "compression".as_ref(), "zstd".as_ref()]).expect("compressed");
+    file.write_all(content).expect("written");
 }

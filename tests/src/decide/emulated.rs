@@ -4,15 +4,18 @@
 
 use super::disk::DecisionDisk;
 use super::{Asked, Started};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Before the script: what a core image sets, and what stands for commands that this GRUB does not have. A command that there is would come before a
-/// function of its name. `progress` writes past its line where a terminal is wider than it thinks.
+/// function of its name. As on EFI, GRUB is at its end where a kernel cannot be read behind one that was unloaded. `progress` writes past its line where a terminal is wider than it thinks.
 const BEFORE: &str = r#"
 set enable_progress_indicator=0
 function linux {
   if file --is-x86-linux32 "$1"; then set emulated=1; else return 1; fi
+  if hashsum --hash sha256 "$1"; then set emulated=1; elif [ -n "$emulated_unloaded" ]; then echo "freed twice"; halt; else return 1; fi
   echo "linux"
   for emulated in "$@"; do echo "word $emulated"; done
 }
@@ -25,7 +28,7 @@ function initrd {
   echo "boot"
   halt
 }
-function multiboot { return 1; }
+function multiboot { set emulated_unloaded=1; return 1; }
 search --no-floppy --fs-uuid --set=root @FS@
 set prefix="($root)/@boot/grub"
 set ast_boot="$prefix"
@@ -56,32 +59,53 @@ impl Emulated {
 
     /// What it says in one start that asks for nothing to be started.
     pub fn reads(&self) -> String {
-        self.says(LIMIT)
+        self.says(LIMIT, None)
+    }
+
+    /// What it says, and starts, if these keys are pressed so long after it was started.
+    pub fn after(&self, wait: Duration, keys: &str) -> (String, Started) {
+        let said = self.says(LIMIT, Some((wait, keys)));
+        let started = started(&said);
+        (said, started)
     }
 
     /// What it says in one start of at most so many seconds.
-    fn says(&self, seconds: &str) -> String {
+    fn says(&self, seconds: &str, typed: Option<(Duration, &str)>) -> String {
         let dir: &Path = self.dir.path();
         // It draws on a terminal, or ends.
         let line = format!("stty cols 240 rows 60; exec timeout -s KILL {seconds} grub-emu -m {d}/device.map -d {d}", d = dir.display());
-        let out = Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "vt100").env("SHELL", "/bin/sh").stdin(Stdio::null()).output();
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "vt100").env("SHELL", "/bin/sh").stdout(Stdio::piped());
+        let mut child = command.stdin(if typed.is_some() { Stdio::piped() } else { Stdio::null() }).spawn().expect("script");
+        // Held until the end: the end of what is typed would be a key of its own.
+        let mut input = child.stdin.take();
+        if let (Some(input), Some((wait, keys))) = (&mut input, typed) {
+            std::thread::sleep(wait);
+            input.write_all(keys.as_bytes()).and_then(|()| input.flush()).expect("keys");
+        }
+        let out = child.wait_with_output();
+        drop(input);
         String::from_utf8_lossy(&out.expect("script").stdout).replace('\r', "")
     }
 }
 
+/// What is started, in what it said.
+fn started(said: &str) -> Started {
+    let (before, behind) = said.rsplit_once("\ninitrd\n").unwrap_or_else(|| panic!("nothing was started:\n{said}"));
+    let (_, words) = before.rsplit_once("\nlinux\n").unwrap_or_else(|| panic!("no kernel:\n{said}"));
+    let mut words = words.lines().filter_map(|line| line.strip_prefix("word ")).map(|word| word.trim_end().to_owned());
+    let kernel = words.next().unwrap_or_default();
+    let (images, _) = behind.split_once("\nboot").unwrap_or_else(|| panic!("not loaded:\n{said}"));
+    Started { words: words.collect(), kernel, initramfs: images.lines().map(str::trim_end).collect() }
+}
+
 impl Asked for Emulated {
     fn ask(&mut self) -> Started {
-        let said = self.says(LIMIT);
-        let (before, behind) = said.rsplit_once("\ninitrd\n").unwrap_or_else(|| panic!("nothing was started:\n{said}"));
-        let (_, words) = before.rsplit_once("\nlinux\n").unwrap_or_else(|| panic!("no kernel:\n{said}"));
-        let mut words = words.lines().filter_map(|line| line.strip_prefix("word ")).map(|word| word.trim_end().to_owned());
-        let kernel = words.next().unwrap_or_default();
-        let (images, _) = behind.split_once("\nboot").unwrap_or_else(|| panic!("not loaded:\n{said}"));
-        Started { words: words.collect(), kernel, initramfs: images.lines().map(str::trim_end).collect() }
+        started(&self.says(LIMIT, None))
     }
 
     fn comes_to_nothing(&mut self) {
-        let said = self.says(LAST_RESORT);
+        let said = self.says(LAST_RESORT, None);
         assert!(said.contains("nothing here can be started"), "{said}");
         assert!(!said.contains("\nboot\n"), "{said}");
     }

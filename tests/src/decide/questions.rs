@@ -73,6 +73,7 @@ pub fn core<G: Asked>(column: &mut Column<'_, G>) {
     assert_eq!(first.get("systemd.watchdog_sec"), None, "B14: an initramfs's systemd that has the watchdog hands it over to nobody");
     assert_eq!((first.get("panic"), first.get("rd.systemd.gpt_auto")), (Some("10"), Some("0")));
     assert_eq!((first.get("made.for"), first.get("acpi_osi")), (Some("deployment-7"), Some("!*")));
+    assert!(first.words.iter().any(|w| w == "-h"), "the first argument of its own: {first:?}");
     assert!(first.words.iter().any(|w| w == "ro") && first.get("root").is_some_and(|r| r.starts_with("UUID=")), "{first:?}");
     assert!(first.kernel.ends_with(")/@.snapshots/deploy/7/boot/vmlinuz-linux"), "{first:?}");
     assert_eq!(first.initramfs, format!("ucode+{}", initramfs("deployment 7")));
@@ -164,7 +165,9 @@ pub fn more<G: Asked>(column: &mut Column<'_, G>) {
     disk.restore(menu);
     let menus = disk.garble(b"set timeout=0\nset timeout_style=menu\n");
     assert_eq!(menus.len() % 2, 0, "menu.cfg and menu.prev.cfg");
+    let data = disk.garble(b"ast_menu=0/menu/");
     column.with("no menu is whole", &settled(), "6 good 4. ok");
+    disk.restore(data);
     disk.restore(menus);
 }
 
@@ -174,6 +177,8 @@ fn disk_damage<G: Asked>(column: &mut Column<'_, G>) {
     let next = column.with("the initramfs cannot be read", &good(15, Some(5)), "5 load 4. ok");
     assert_eq!(next.get("made.for"), Some("deployment-5"), "{next:?}");
     column.with("that of a trial", &on_trial(15, 3), "6 hash 4.11 ok");
+    column.with("behind it, a kernel that cannot be read", &good(15, Some(16)), "6 load 4. ok");
+    column.with("that kernel first", &good(16, Some(5)), "5 load 4. ok");
 }
 
 /// Files of the deployments of the disk, as `DEPLOYMENTS` there has them.
@@ -220,25 +225,35 @@ pub fn block_fixtures() -> Vec<(String, Vec<u8>)> {
     files.map(|p| (p.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&p).expect("bytes"))).collect()
 }
 
-/// Blocks that nobody wrote: one value of a whole one, or two, is another.
+/// Values that GRUB's commands take for options, some of them answered with help and without an error.
+const OPTIONS: [&str; 8] = ["-h", "-hx", "-u", "--help", "--usage", "--", "-", "--set=1:ast_good"];
+
+/// Blocks that nobody wrote: one value of a whole one, or two, is another; and so many of those at random.
 pub fn odd_blocks(count: usize) -> Vec<(String, Vec<u8>)> {
     let whole = String::from_utf8(on_trial(7, 3).encode().expect("a block").to_vec()).expect("text");
     let lines: Vec<String> = whole.lines().filter(|line| line.starts_with("ast_")).map(str::to_owned).collect();
+    let with = |changes: &[(usize, &str)]| {
+        let mut lines = lines.clone();
+        for (at, value) in changes {
+            let name = lines[*at].split('=').next().expect("a name").to_owned();
+            lines[*at] = format!("{name}={value}");
+        }
+        let text = format!("# GRUB Environment Block\n{}\n", lines.join("\n"));
+        format!("{text:#<512}").into_bytes()
+    };
+    let options = OPTIONS.iter().enumerate().flat_map(|(n, option)| (0..lines.len()).map(move |at| (format!("option-{n}-{at}"), (at, *option))));
     let number = "[0-9]{1,11}|429496729[0-9]|0[0-9]|1{0,20}|[0-9]{0,3}[ -~&&[^0-9#\\\\]]{1,3}[0-9]{0,3}|trial|once||";
     let change = (0..lines.len(), number);
     let changes = proptest::collection::vec(change, 1..3);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    (0..count)
-        .map(|n| {
-            let mut lines = lines.clone();
-            for (at, value) in changes.new_tree(&mut runner).expect("a change").current() {
-                let name = lines[at].split('=').next().expect("a name").to_owned();
-                lines[at] = format!("{name}={value}");
-            }
-            let text = format!("# GRUB Environment Block\n{}\n", lines.join("\n"));
-            (format!("odd-{n}"), format!("{text:#<512}").into_bytes())
-        })
-        .collect()
+    let random = (0..count).map(|n| {
+        let changes = changes.new_tree(&mut runner).expect("a change").current();
+        (format!("odd-{n}"), with(&changes.iter().map(|(at, value)| (*at, value.as_str())).collect::<Vec<_>>()))
+    });
+    let options = options.map(|(name, change)| (name, with(&[change])));
+    // Behind a version that passes, nothing of the rest would be looked at.
+    let evil = with(&[(0, "-h"), (1, "../../../evil;x"), (5, "junk")]);
+    options.chain([("option-evil".to_owned(), evil)]).chain(random).collect()
 }
 
 /// The script, which said `text`, takes each of these as the host and the initramfs do.
