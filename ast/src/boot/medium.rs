@@ -109,7 +109,8 @@ impl Medium {
             BlockPlace::Raw => Self::Raw { device: with_block(root_device) },
             BlockPlace::Local => Self::Local { path: documents.join(LOCAL_BLOCK) },
             BlockPlace::Files(uuid) => {
-                let device = device::find_by_uuid(uuid)?.ok_or_else(|| MediumError::NoDevice(uuid.clone()))?;
+                // GRUB takes the one on the disk that it comes from, where there are several: a cloned disk that was left in, an ESP on each disk of a pair.
+                let device = device::find_by_uuid_beside(uuid, root_device)?.ok_or_else(|| MediumError::NoDevice(uuid.clone()))?;
                 Self::Files { device }
             }
         })

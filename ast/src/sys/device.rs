@@ -73,6 +73,20 @@ pub fn find_by_uuid(uuid: &str) -> Result<Option<PathBuf>> {
     Ok(nodes()?.into_iter().find(|node| uuid_of(node).is_some_and(|found| found.eq_ignore_ascii_case(uuid))))
 }
 
+/// The same; of several copies of it, one on the disk that `beside` is on, if there is one there.
+pub fn find_by_uuid_beside(uuid: &str, beside: &Path) -> Result<Option<PathBuf>> {
+    let mut found: Vec<PathBuf> = nodes()?;
+    found.retain(|node| uuid_of(node).is_some_and(|found| found.eq_ignore_ascii_case(uuid)));
+    Ok(first_beside(found, beside, disk_of))
+}
+
+/// The first of these that is on the disk of `beside`, else the first.
+fn first_beside(mut found: Vec<PathBuf>, beside: &Path, disk_of: impl Fn(&Path) -> PathBuf) -> Option<PathBuf> {
+    let disk = disk_of(beside);
+    let here = found.iter().position(|node| disk_of(node) == disk).unwrap_or(0);
+    (here < found.len()).then(|| found.swap_remove(here))
+}
+
 /// The device node that holds a btrfs with this label, if one is there now; of several the first by name.
 pub fn find_by_label(label: &str) -> Result<Option<PathBuf>> {
     Ok(nodes()?.into_iter().find(|node| Member::read(node).is_some_and(|found| found.label == label)))
@@ -168,6 +182,18 @@ fn fat_serial(node: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b4_of_copies_the_one_on_the_disk_of_the_root_is_taken() {
+        let disk = |node: &Path| PathBuf::from(node.to_string_lossy().trim_end_matches(char::is_numeric).to_owned());
+        let first = |found: &[&str], beside: &str| {
+            first_beside(found.iter().map(PathBuf::from).collect(), Path::new(beside), disk).map(|node| node.to_string_lossy().into_owned())
+        };
+        assert_eq!(first(&["/dev/sda1", "/dev/sdb1"], "/dev/sdb2").as_deref(), Some("/dev/sdb1"));
+        assert_eq!(first(&["/dev/sda1", "/dev/sdb1"], "/dev/sda2").as_deref(), Some("/dev/sda1"));
+        assert_eq!(first(&["/dev/sda1", "/dev/sdb1"], "/dev/mapper/root").as_deref(), Some("/dev/sda1"), "better than none");
+        assert_eq!(first(&[], "/dev/sda2"), None);
+    }
 
     #[test]
     fn a_partition_is_known_by_what_the_kernel_says_of_it() {
