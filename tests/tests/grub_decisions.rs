@@ -5,7 +5,7 @@ use ast::boot::block::BootBlock;
 use ast::cmdline::BlockPlace;
 use ast::install::Boot;
 use ast_tests::decide::disk::{DecisionDisk, Wish, grub, initramfs};
-use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, more, on_trial, reads_alike, settled};
+use ast_tests::decide::questions::{Column, as_the_model_says, block_fixtures, core, good, more, on_trial, reads_alike, settled};
 use ast_tests::decide::Decider;
 use ast_tests::lab::grub::Suite;
 use std::time::Duration;
@@ -58,6 +58,17 @@ fn b1_b2_b4_b5_b13_decisions_efi_2_14() {
 #[test]
 fn b1_b2_b4_b5_b13_decisions_efi_2_06() {
     column("decisions_efi_2_06", Boot::Efi, Suite::G206, false);
+}
+
+/// What a GRUB with `LoadFile2` leaves of a kernel that the firmware refused must not end it when the next one cannot be read.
+#[test]
+fn b1_an_unreadable_kernel_behind_a_refused_one_is_passed_over() {
+    let disk = disk(Boot::Efi, Suite::G214, &Wish::default());
+    disk.garble_compressed();
+    let name = "b1_an_unreadable_kernel_behind_a_refused_one_is_passed_over";
+    let mut column = Column { name, disk: &disk, ask: Decider::start(name, &disk, false) };
+    column.with("refused, and nothing before it", &good(17, None), "6 load 4. ok");
+    column.with("refused, then unreadable", &good(17, Some(16)), "6 load 4. ok");
 }
 
 /// 2.06 reads raw sectors and cannot save there: nothing is tried, the good one starts. That is what the small FAT partition is for.

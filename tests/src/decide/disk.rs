@@ -111,12 +111,14 @@ enum Fault {
     NoSums,
     /// The initramfs is there and cannot be read: it is compressed, and will be damaged.
     Unreadable,
-    /// The end of the kernel is, in the same way.
+    /// The end of the kernel is, in the same way. It has a stub.
     KernelUnreadable,
+    /// The kernel has a stub that no firmware takes.
+    Stub,
 }
 
 /// Deployments of the disk. 6 is baked as the good one, 5 ran before it, 7 is what is tried.
-const DEPLOYMENTS: [(u32, Fault); 11] = [
+const DEPLOYMENTS: [(u32, Fault); 12] = [
     (5, Fault::Nothing),
     (6, Fault::Nothing),
     (7, Fault::Nothing),
@@ -128,6 +130,7 @@ const DEPLOYMENTS: [(u32, Fault); 11] = [
     (13, Fault::NoSums),
     (15, Fault::Unreadable),
     (16, Fault::KernelUnreadable),
+    (17, Fault::Stub),
 ];
 
 /// The lab's GRUB of this release, for this way to start.
@@ -441,6 +444,7 @@ fn boot_directory(dir: &Path, of: &str, fault: Fault) {
     match fault {
         Fault::Env => files[3].1 = b"# GRUB Environment Block\nast_linux=../x;halt\nast_initrd=y\nast_args=\nast_end=1\n##".to_vec(),
         Fault::NotAKernel => files[0].1 = vec![b'n'; 9000],
+        Fault::KernelUnreadable | Fault::Stub => files[0].1 = kernel::with_stub(kernel::image(of)),
         _ => {}
     }
     let mut list: String = files.iter().map(|(name, content)| sums(name, content)).collect();

@@ -54,3 +54,15 @@ pub fn image(mark: &str) -> Vec<u8> {
     put(SETUP + CODE.len(), mark.as_bytes());
     image
 }
+
+/// The same for a GRUB that leaves starting to the firmware: by its header it is a program of EFI that asks for its initramfs (`LoadFile2`), and for
+/// the firmware it is none.
+pub fn with_stub(mut image: Vec<u8>) -> Vec<u8> {
+    let mut put = |offset: usize, bytes: &[u8]| image[offset..offset + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &[0x40]);
+    put(0x40, b"PE\0\0");
+    put(0x58, &0x020b_u16.to_le_bytes()); // 64 bits
+    put(0x84, &[1]); // major_image_version
+    image
+}
