@@ -89,6 +89,8 @@ fn text(status: &Status, grub: &Look, updates: Option<&Summary>, disk: &[String]
     }
     if let Some((tone, watchdog)) = status.watchdog_armed.as_deref().map(watchdog) {
         told(tone, "watchdog", watchdog);
+    } else if status.watchdog == Some(false) {
+        told(Some(Tone::Notice), "watchdog", "none here: a kernel that hangs on trial stands still until somebody switches it off and on".to_owned());
     }
     if grub.version.is_some() || grub.state.is_some() {
         told(grub.state.map(|_| Tone::Notice), "GRUB", grub.to_string());

@@ -139,7 +139,8 @@ pub struct Status {
     pub starts: u8,
     /// Whether GRUB can count; without it a kernel panic is not covered. `None` when it is not known.
     pub counting: Option<bool>,
-    /// On a trial: whether a hardware watchdog was armed for it; without one nobody notices that the kernel hangs (B14).
+    /// Whether this machine has a hardware watchdog, and on a trial, whether one was armed for it: without one nobody notices that the kernel
+    /// hangs (B14). `None` when it does not run.
     pub watchdog: Option<bool>,
     /// On a trial: the watchdog that was armed for it, as it calls itself, or [`NO_WATCHDOG`].
     pub watchdog_armed: Option<String>,
@@ -180,7 +181,11 @@ pub fn status(store: &Store) -> Status {
         fallback: block.as_ref().and_then(|b| b.prev).map(describe),
         starts: block.as_ref().map_or(0, |b| b.starts),
         counting: booted.and_then(|b| b.env),
-        watchdog: booted.and_then(|b| b.watchdog.as_deref()).map(|name| ![NO_WATCHDOG, SOFT_WATCHDOG].contains(&name)),
+        // Not what exists, on a trial: that may have been left alone, or may have come later.
+        watchdog: booted.map(|b| match b.watchdog.as_deref() {
+            Some(name) => ![NO_WATCHDOG, SOFT_WATCHDOG].contains(&name),
+            None => store.sysroot().join("dev/watchdog").exists(),
+        }),
         watchdog_armed: booted.and_then(|b| b.watchdog.clone()),
         next: block.as_ref().map_or(Next::Baked, Next::of),
         kept_vars: vars::kept(store).unwrap_or_default(),
