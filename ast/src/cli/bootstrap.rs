@@ -32,7 +32,7 @@ const AGAIN: &str = "it does not boot; `ast bootstrap` again, from the beginning
 
 /// What `--help` adds.
 const HELP: &str = "On a terminal it asks for what it has to know; with --answers it reads that from a declaration (/usr/share/doc/ast/apply.md), whose \
-[install] and [system] tables are for this: profile, boot and serial; hostname, timezone, locale and keymap. `password = \"ask\"` of a [[user]] asks for that \
+[install] and [system] tables are for this: profile, boot, serial and hidden_menu; hostname, timezone, locale and keymap. `password = \"ask\"` of a [[user]] asks for that \
 alone. Nothing is written before the last question, which names the disk; --yes answers it. The packages come by this machine's pacman, from \
 the repositories of --pacman-conf, which the new machine asks from then on; GRUB is the one of this machine. If it is interrupted, nothing stays mounted, and the \
 disk does not boot: begin again.";
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<(), CommandError> {
     let count = host::check_packages(&wish.packages).map_err(|error| CommandError::from(error).hint("nothing was written"))?;
     global.say(format_args!("the repositories have them: {count} packages with what they need"));
     global.say(format_args!("from here on {name} holds nothing that boots, until this is done; if it is interrupted, begin again"));
-    let settling = Settling { sources, declarations: decided.declarations(), show: wish.packages.show };
+    let settling = Settling { sources, declarations: decided.declarations(), hidden_menu: decided.install.hidden_menu, show: wish.packages.show };
     let machine = install(&disk.target, &wish, &|staging| settling.run(staging))
         .map_err(|error| CommandError::from(error).hint(format!("{name}: {AGAIN}")))?;
     drop(claim);

@@ -29,6 +29,8 @@ pub struct Install {
     pub boot: Option<BootWish>,
     /// Whether GRUB's menu is on the first serial port too.
     pub serial: bool,
+    /// Whether GRUB's menu is shown only to whoever asks for it, as on a machine that nobody visits (C4).
+    pub hidden_menu: bool,
 }
 
 /// How a machine is to start.

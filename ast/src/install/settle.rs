@@ -6,6 +6,7 @@ use super::sources::Sources;
 use super::staging::Staging;
 use crate::apply::{self, Declaration};
 use crate::exec::{Invocation, Options, Program, Streams};
+use crate::grub::defaults::Defaults;
 use crate::sys::file;
 
 /// What an initramfs takes along of `/etc`: its own settings, and the beginnings of others' paths.
@@ -18,6 +19,8 @@ pub struct Settling {
     pub sources: Sources,
     /// What it is to be, each over the one before it. Their packages of repositories are there already.
     pub declarations: Vec<Declaration>,
+    /// Whether GRUB shows its menu only to whoever asks for it.
+    pub hidden_menu: bool,
     /// Whether a person sees what programs say.
     pub show: bool,
 }
@@ -34,6 +37,11 @@ impl Settling {
             rest.packages.install.clear();
             apply::carry_out(copy, &rest, self.show)?;
         }
+        if self.hidden_menu {
+            let path = copy.parts().etc.join("default/grub");
+            let text = file::read_if_exists(&path)?.unwrap_or_default();
+            file::replace(&path, hiding(&String::from_utf8_lossy(&text)).as_bytes())?;
+        }
         if self.declarations.iter().any(changes_initramfs) {
             let streams = if self.show { Streams::Show } else { Streams::Capture };
             copy.run(&Invocation::new(Program::Mkinitcpio).arg("-P"), Options::new(streams))?.success().map(drop)?;
@@ -41,6 +49,11 @@ impl Settling {
         // Scripts of packages make one. A base that is copied and exported has none (machine-id(5)).
         Ok(file::replace(&copy.parts().etc.join("machine-id"), b"")?)
     }
+}
+
+/// `/etc/default/grub` of a machine whose menu is shown only after ESC or F4: any key stops the time of one that is shown, and nothing lets it go on.
+fn hiding(text: &str) -> String {
+    [("GRUB_TIMEOUT", "3"), ("GRUB_TIMEOUT_STYLE", "hidden")].iter().fold(text.to_owned(), |text, (name, value)| Defaults::with(&text, name, value))
 }
 
 /// Whether the image that the packages built lacks something of it.

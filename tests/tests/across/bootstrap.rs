@@ -34,6 +34,7 @@ description = "of the hall"
 
 [install]
 profile = "./lab.toml"
+hidden_menu = true
 
 [system]
 hostname = "hall"
@@ -237,6 +238,8 @@ fn whole(root: &Path, yard: &Yard) {
     assert_eq!(fs::read_to_string(parts.root.join("usr/share/who")).expect("the command ran"), "kiosk\n");
     let env = fs::read_to_string(parts.boot.join("ast.env")).expect("ast.env");
     assert!(env.contains("console=ttyS0,115200"), "{env}");
+    let menu = fs::read_to_string(root.join("boot/grub/ast/menu.cfg")).expect("a menu");
+    assert!(menu.contains("\nast_menu=3/hidden/"), "c4: {menu}");
     assert!(ast::work::check_sums(&layout.deployment_part(ast::id::DeployId::new(1), Part::Boot)).expect("sums").is_empty());
     assert!(ast::volumes::work_copies(&layout).expect("list").is_empty());
 
