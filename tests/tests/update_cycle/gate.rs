@@ -186,7 +186,8 @@ fn u1_u3_an_update_after_which_none_could_be_made_is_not_well() {
     }
     let bed = bed();
     let set: SetId = "0.1".parse().expect("set");
-    // As the updater remembers one of its own.
+    // As the updater remembers one of its own. Its first start asks the /etc of the good one again, so that what ends the container has to be there.
+    prepare(&bed, DeployId::new(1), &[], &[]);
     let ours = |bed: &Bed| {
         let (d, arm) = trial(bed, &[], &[]);
         let update = Candidate { parent: set, changes: Changes::default() };
