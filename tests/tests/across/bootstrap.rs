@@ -239,7 +239,7 @@ fn whole(root: &Path, yard: &Yard) {
     let env = fs::read_to_string(parts.boot.join("ast.env")).expect("ast.env");
     assert!(env.contains("console=ttyS0,115200"), "{env}");
     let menu = fs::read_to_string(root.join("boot/grub/ast/menu.cfg")).expect("a menu");
-    assert!(menu.contains("\nast_menu=3/hidden/"), "c4: {menu}");
+    assert!(["set timeout=3\n", "set timeout_style=hidden\n"].iter().all(|line| menu.contains(line)), "c4: {menu}");
     assert!(ast::work::check_sums(&layout.deployment_part(ast::id::DeployId::new(1), Part::Boot)).expect("sums").is_empty());
     assert!(ast::volumes::work_copies(&layout).expect("list").is_empty());
 
