@@ -16,14 +16,7 @@ const MODULES: &str = "usr/lib/modules";
 ///
 /// One that cannot be made anew stays, and whoever looks whether the copy is whole finds it.
 pub fn renew_kernels(copy: &WorkingCopy) -> Result<Vec<String>, WorkError> {
-    let Some(source) = copy.source() else { return Ok(Vec::new()) };
-    let boot = &copy.parts().boot;
-    // What cannot be read has rotted, too: the disk says so itself.
-    let rotten: Vec<String> = unwritten(boot, &source.boot)?
-        .into_iter()
-        .filter(|(name, sum)| !sha256(&boot.join(name)).is_ok_and(|is| is == *sum))
-        .map(|(name, _)| name)
-        .collect();
+    let (boot, rotten) = (&copy.parts().boot, rotten(copy)?);
     for (name, kernel) in rotten.iter().filter_map(|name| Some((name, kernel_of(&copy.parts().root, name)?))) {
         tracing::warn!(target: "ast::work", "{name} has rotted: made anew out of {}", kernel.display());
         file::replace(&boot.join(name), &file::read(&kernel)?)?;
@@ -31,15 +24,25 @@ pub fn renew_kernels(copy: &WorkingCopy) -> Result<Vec<String>, WorkError> {
     Ok(rotten)
 }
 
-/// The same, and the images are built anew where anything had rotted. What had.
+/// The same, and the images are built anew where anything had rotted. What had, and no longer is: microcode comes out of nothing that is here.
 ///
 /// Refuses: images that cannot be built.
 pub fn renew_boot(copy: &WorkingCopy) -> Result<Vec<String>, WorkError> {
-    let rotten = renew_kernels(copy)?;
-    if !rotten.is_empty() {
+    let mut renewed = renew_kernels(copy)?;
+    if !renewed.is_empty() {
         copy.run(&Invocation::new(Program::Mkinitcpio).arg("-P"), Options::new(Streams::Capture))?.success().map(drop)?;
+        let left = rotten(copy)?;
+        renewed.retain(|name| !left.contains(name));
     }
-    Ok(rotten)
+    Ok(renewed)
+}
+
+fn rotten(copy: &WorkingCopy) -> Result<Vec<String>, WorkError> {
+    let Some(source) = copy.source() else { return Ok(Vec::new()) };
+    let boot = &copy.parts().boot;
+    // What cannot be read has rotted, too: the disk says so itself.
+    let is_rotten = |(name, sum): &(String, String)| !sha256(&boot.join(name)).is_ok_and(|is| is == *sum);
+    Ok(unwritten(boot, &source.boot)?.into_iter().filter(is_rotten).map(|(name, _)| name).collect())
 }
 
 /// The file of a package that `/boot/NAME` is a copy of: NAME is `vmlinuz-`, and what `pkgbase` beside the file says.
