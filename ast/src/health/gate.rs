@@ -21,7 +21,7 @@ pub struct Seen {
     pub baseline: Option<Baseline>,
     /// Units that never count, from the settings.
     pub ignored: Vec<String>,
-    /// What kept the gate from seeing all of this.
+    /// What kept the gate from seeing all of this, or would keep the next update from being made.
     pub blind: Vec<String>,
 }
 

@@ -209,7 +209,7 @@ impl Updates {
                 if update.parent == facts.parent && !hopeless {
                     return State::Verified { update, set };
                 }
-                // Or the default is another one by now: this update is of a line that nobody follows any more.
+                // If not hopeless, then of a line that nobody follows any more: the default is another one by now.
                 self.leave(prepared);
                 State::Idle
             }
