@@ -17,7 +17,7 @@ use crate::updates::{self, Updates};
 /// What `--help` adds.
 const HELP: &str = "An update goes when it is neither one of the newest COUNT nor younger than AGE; the newest that failed stays, for a look. \
 While less than SPACE is free, the oldest of those that would stay follow, one after the other. What is pinned, booted, on trial, the default, its \
-fallback, or whatever a person made, described or changed never goes. Without an option the settings in /etc/ast/autoupdate.toml hold: \
+fallback, or whatever a person made, described or changed never goes. Package files in the machine's cache that no snapshot has installed go, too. Without an option the settings in /etc/ast/autoupdate.toml hold: \
 keep_updates (3), keep_days (0) and min_free (\"0\"), as they do for the unattended updater.";
 
 /// How much of it.

@@ -1,5 +1,7 @@
 //! `tree-upgrade`, `tree-rmpkg`: packages in every snapshot of a tree.
 
+use std::fs;
+
 use ast::layout::Part;
 
 use crate::machine::{Machine, rows, skipped};
@@ -68,4 +70,19 @@ fn a_snapshot_that_lacks_the_package_is_passed_over_by_tree_rmpkg() {
     let said = machine.ast(&["--json", "tree-rmpkg", "2", "glibc"]);
     assert_eq!((said.code, said.rows()), (1, rows(&[(2, "failed"), (3, "failed")])));
     assert_eq!(machine.sets(), sets);
+}
+
+#[test]
+fn c2_package_files_that_no_snapshot_has_go_with_clean() {
+    if skipped() {
+        return;
+    }
+    let machine = Machine::new();
+    let cache = machine.root.join("var/cache/pacman/pkg");
+    let spare = cache.join("spare-1-1-any.pkg.tar.zst");
+    fs::write(&spare, "x").expect("file");
+    assert!(machine.ok(&["--dry-run", "clean"]).out.contains("nothing to do"));
+    assert!(spare.exists(), "a dry run deletes nothing");
+    machine.ok(&["--yes", "clean"]);
+    assert!(!spare.exists());
 }
